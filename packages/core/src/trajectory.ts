@@ -1,0 +1,93 @@
+import type { Alert, Event, EventOf, Purpose, Termination, Verdict } from "./event.ts";
+
+/**
+ * A trajectory is what training reads: the chunks of one episode with the tokens between them. It is derived from the log
+ * and from nothing else, so a recorded episode can always be trained on again.
+ */
+export interface Chunk {
+  readonly index: number;
+  /** Tokens before this chunk that the policy did not write. */
+  readonly contextTokens: readonly number[];
+  readonly tokens: readonly number[];
+  /** One log-probability a token under the sampling policy; empty for experts. */
+  readonly logprobs: readonly number[];
+  readonly source: "policy" | "expert";
+  readonly version: number | null;
+  /** The text was not a well-formed tool call. */
+  readonly malformed: boolean;
+  /** A tool call of this chunk failed (non-zero exit, unknown tool, bad arguments, timeout). */
+  readonly failed: boolean;
+}
+
+export interface Trajectory {
+  readonly episode: string;
+  readonly run: string | null;
+  readonly group: string | null;
+  readonly purpose: Purpose;
+  readonly instance: EventOf<"episode.begin">["instance"];
+  readonly chunks: readonly Chunk[];
+  readonly alerts: readonly Alert[];
+  readonly verdict: Verdict | null;
+  readonly termination: Termination | null;
+  readonly faults: readonly EventOf<"fault">[];
+}
+
+/** Reads a trajectory out of the events of one episode. Throws when the first event is not `episode.begin`. */
+export function trajectoryOf(events: readonly Event[]): Trajectory {
+  const begin = events[0];
+  if (begin?.type !== "episode.begin") throw new Error("trajectoryOf: a log starts with episode.begin");
+  const failedChunks = new Set<number>();
+  const calls: EventOf<"model.call">[] = [];
+  const alerts: Alert[] = [];
+  const faults: EventOf<"fault">[] = [];
+  let verdict: Verdict | null = null;
+  let termination: Termination | null = null;
+  for (const event of events) {
+    switch (event.type) {
+      case "model.call":
+        calls.push(event);
+        break;
+      case "tool.result":
+        if (event.isError) failedChunks.add(event.chunk);
+        break;
+      case "alert":
+        alerts.push(event.alert);
+        break;
+      case "fault":
+        faults.push(event);
+        break;
+      case "verdict":
+        verdict = event.verdict;
+        break;
+      case "episode.end":
+        termination = event.termination;
+        break;
+      default:
+        break;
+    }
+  }
+  const chunks = calls.map(
+    (call): Chunk => ({
+      index: call.chunk,
+      contextTokens: call.contextTokens,
+      tokens: call.tokens,
+      logprobs: call.logprobs,
+      source: call.source,
+      version: call.version,
+      malformed: call.malformed !== undefined,
+      failed: failedChunks.has(call.chunk),
+    }),
+  );
+  return {
+    episode: begin.episode,
+    run: begin.run,
+    group: begin.group,
+    purpose: begin.purpose,
+    instance: begin.instance,
+    chunks,
+    alerts,
+    verdict,
+    termination,
+    faults,
+  };
+}
