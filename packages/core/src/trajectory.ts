@@ -32,9 +32,12 @@ export interface Trajectory {
   readonly faults: readonly EventOf<"fault">[];
 }
 
-/** Reads a trajectory out of the events of one episode. Throws when the first event is not `episode.begin`. */
+/**
+ * Reads a trajectory out of the events of one episode. Throws when they do not start with `episode.begin`; only the record of a
+ * repair may come before it (a crash tore the very first line).
+ */
 export function trajectoryOf(events: readonly Event[]): Trajectory {
-  const begin = events[0];
+  const begin = events.find((event) => event.type !== "log.repair");
   if (begin?.type !== "episode.begin") throw new Error("trajectoryOf: a log starts with episode.begin");
   const failedChunks = new Set<number>();
   const calls: EventOf<"model.call">[] = [];

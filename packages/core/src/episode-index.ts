@@ -1,0 +1,254 @@
+import { rm } from "node:fs/promises";
+import { basename } from "node:path";
+import type { DatabaseSync, SQLInputValue } from "node:sqlite";
+import type { EpisodeLog } from "./episode-reader.ts";
+import type { EpisodeStore } from "./episode-store.ts";
+import { type EpisodeSummary, summaryOf } from "./episode-summary.ts";
+import { type Purpose, Severity } from "./event.ts";
+import { AleError } from "./result.ts";
+import { severityRank } from "./severity.ts";
+
+/**
+ * A SQLite index over the logs of one store: one row an episode, for lists and queries. It holds nothing that the logs do not say;
+ * deleted, corrupted or outdated, it is rebuilt from them.
+ */
+export interface EpisodeQuery {
+  readonly id?: string;
+  readonly run?: string;
+  readonly group?: string;
+  readonly family?: string;
+  readonly purpose?: Purpose;
+  readonly version?: number;
+  readonly sealed?: boolean;
+  readonly violation?: boolean;
+  readonly minSeverity?: Severity;
+  /** Inclusive bounds; episodes without a reward are left out when either is given. */
+  readonly minReward?: number;
+  readonly maxReward?: number;
+  /** Default `startedAt`. Equal values are ordered by id. */
+  readonly orderBy?: "startedAt" | "reward" | "wallMs" | "chunks" | "tokens" | "alerts";
+  readonly descending?: boolean;
+  readonly limit?: number;
+  readonly offset?: number;
+}
+
+export interface RefreshReport {
+  /** Logs read and written to the index. */
+  readonly indexed: readonly string[];
+  /** Rows whose log is gone. */
+  readonly removed: readonly string[];
+  /** Logs that could not be indexed, and why. They are left alone. */
+  readonly skipped: readonly { readonly id: string; readonly why: string }[];
+}
+
+/** Raised whenever the columns or their meaning change; an index of another number is rebuilt. */
+const INDEX_VERSION = 1;
+
+/** Column types in the order of `EpisodeSummary`. `severityRank` is there for comparisons only. */
+const COLUMNS = {
+  id: "TEXT PRIMARY KEY",
+  run: "TEXT",
+  group: "TEXT",
+  purpose: "TEXT NOT NULL",
+  instance: "TEXT NOT NULL",
+  family: "TEXT NOT NULL",
+  domain: "TEXT NOT NULL",
+  split: "TEXT NOT NULL",
+  seed: "INTEGER NOT NULL",
+  actor: "TEXT NOT NULL",
+  version: "INTEGER",
+  profileHash: "TEXT NOT NULL",
+  termination: "TEXT",
+  reward: "REAL",
+  environmentFault: "TEXT",
+  chunks: "INTEGER NOT NULL",
+  tokens: "INTEGER NOT NULL",
+  alerts: "INTEGER NOT NULL",
+  maxSeverity: "TEXT",
+  violation: "INTEGER NOT NULL",
+  sealed: "INTEGER NOT NULL",
+  events: "INTEGER NOT NULL",
+  head: "TEXT NOT NULL",
+  startedAt: "TEXT NOT NULL",
+  wallMs: "REAL NOT NULL",
+  path: "TEXT NOT NULL",
+} as const satisfies Record<keyof EpisodeSummary, string>;
+
+const NAMES = Object.keys(COLUMNS) as (keyof EpisodeSummary)[];
+const quoted = (name: string): string => `"${name}"`;
+
+const SCHEMA = `
+  CREATE TABLE episode (${NAMES.map((name) => `${quoted(name)} ${COLUMNS[name]}`).join(", ")}, "severityRank" INTEGER NOT NULL);
+  CREATE INDEX episode_run ON episode (run, startedAt);
+  CREATE INDEX episode_started ON episode (startedAt);
+  PRAGMA user_version = ${INDEX_VERSION};`;
+
+export class EpisodeIndex implements Disposable {
+  readonly #store: EpisodeStore;
+  readonly #path: string;
+  #db: DatabaseSync;
+
+  private constructor(store: EpisodeStore, path: string, db: DatabaseSync) {
+    this.#store = store;
+    this.#path = path;
+    this.#db = db;
+  }
+
+  /**
+   * Opens the index at `path` (":memory:" for a passing one) and brings it up to date with the store. Throws `index.no-sqlite`
+   * when this Node has no `node:sqlite`.
+   */
+  static async open(path: string, store: EpisodeStore): Promise<EpisodeIndex> {
+    const db = openSound(path) ?? (await replace(path));
+    const index = new EpisodeIndex(store, path, db);
+    await index.refresh();
+    return index;
+  }
+
+  /** Puts one log into the index, or its new state in place of the old. Call it when an episode is sealed. */
+  upsert(log: EpisodeLog): EpisodeSummary {
+    const summary = summaryOf(log);
+    const row = [...toRow(summary), summary.maxSeverity === null ? -1 : severityRank(summary.maxSeverity)];
+    this.#db.prepare(`INSERT OR REPLACE INTO episode VALUES (${row.map(() => "?").join(", ")})`).run(...row);
+    return summary;
+  }
+
+  query(query: EpisodeQuery = {}): EpisodeSummary[] {
+    const { where, values } = conditionsOf(query);
+    const order = query.orderBy ?? "startedAt";
+    const direction = query.descending ? "DESC" : "ASC";
+    const sql = `SELECT ${NAMES.map(quoted).join(", ")} FROM episode ${where}
+      ORDER BY ${quoted(order)} ${direction}, id ${direction} LIMIT ? OFFSET ?`;
+    const rows = this.#db.prepare(sql).all(...values, query.limit ?? -1, query.offset ?? 0);
+    return rows.map((row) => toSummary(row, this.#store));
+  }
+
+  /** How many episodes a query has, whatever its limit. */
+  count(query: EpisodeQuery = {}): number {
+    const { where, values } = conditionsOf(query);
+    return Number(this.#db.prepare(`SELECT count(*) AS n FROM episode ${where}`).get(...values)?.n ?? 0);
+  }
+
+  /** Reads logs that the index lacks or knows only unsealed, and forgets rows whose log is gone. */
+  async refresh(): Promise<RefreshReport> {
+    const ids = await this.#store.ids();
+    const present = new Set(ids);
+    const rows = this.#db.prepare("SELECT id, sealed FROM episode").all();
+    const sealed = new Set(rows.filter((row) => row.sealed === 1).map((row) => String(row.id)));
+    const removed = rows.map((row) => String(row.id)).filter((id) => !present.has(id));
+    const indexed: string[] = [];
+    const skipped: { id: string; why: string }[] = [];
+    for (const id of removed) this.#db.prepare("DELETE FROM episode WHERE id = ?").run(id);
+    for (const id of ids) {
+      if (sealed.has(id)) continue;
+      try {
+        const log = await this.#store.read(id);
+        const summary = summaryOf(log);
+        if (summary.id !== id) throw new Error(`the log is of episode ${summary.id}`);
+        this.upsert(log);
+        indexed.push(id);
+      } catch (error) {
+        skipped.push({ id, why: error instanceof Error ? error.message : String(error) });
+      }
+    }
+    return { indexed, removed, skipped };
+  }
+
+  /** Throws the whole index away and reads every log again. */
+  async rebuild(): Promise<RefreshReport> {
+    this.#db.close();
+    this.#db = await replace(this.#path);
+    return this.refresh();
+  }
+
+  close(): void {
+    if (this.#db.isOpen) this.#db.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function conditionsOf(query: EpisodeQuery): { where: string; values: SQLInputValue[] } {
+  const terms: string[] = [];
+  const values: SQLInputValue[] = [];
+  const add = (term: string, value: SQLInputValue | undefined): void => {
+    if (value === undefined) return;
+    terms.push(term);
+    values.push(value);
+  };
+  const flag = (value: boolean | undefined): number | undefined =>
+    value === undefined ? undefined : Number(value);
+  add("id = ?", query.id);
+  add("run = ?", query.run);
+  add('"group" = ?', query.group);
+  add("family = ?", query.family);
+  add("purpose = ?", query.purpose);
+  add("version = ?", query.version);
+  add("sealed = ?", flag(query.sealed));
+  add("violation = ?", flag(query.violation));
+  add("severityRank >= ?", query.minSeverity && severityRank(Severity.parse(query.minSeverity)));
+  add("reward >= ?", query.minReward);
+  add("reward <= ?", query.maxReward);
+  return { where: terms.length > 0 ? `WHERE ${terms.join(" AND ")}` : "", values };
+}
+
+/** Paths are kept relative to the store, so that a folder can be moved with its index. */
+function toRow(summary: EpisodeSummary): SQLInputValue[] {
+  const values: EpisodeSummary = { ...summary, path: basename(summary.path) };
+  return NAMES.map((name) => {
+    const value = values[name];
+    return typeof value === "boolean" ? Number(value) : value;
+  });
+}
+
+function toSummary(row: Record<string, unknown>, store: EpisodeStore): EpisodeSummary {
+  const id = String(row.id);
+  const flags = { violation: row.violation === 1, sealed: row.sealed === 1 };
+  return { ...(row as unknown as EpisodeSummary), ...flags, path: store.path(id) };
+}
+
+/** The database if it is there, whole and of this version; null otherwise. */
+function openSound(path: string): DatabaseSync | null {
+  const db = openDatabase(path);
+  try {
+    const sound = db.prepare("PRAGMA quick_check").get()?.quick_check === "ok";
+    const version = db.prepare("PRAGMA user_version").get()?.user_version;
+    if (sound && version === INDEX_VERSION) return db;
+  } catch {
+    // Not a database, or a broken one: replaced below like an outdated one.
+  }
+  db.close();
+  return null;
+}
+
+async function replace(path: string): Promise<DatabaseSync> {
+  if (path !== ":memory:")
+    for (const suffix of ["", "-wal", "-shm", "-journal"]) await rm(path + suffix, { force: true });
+  const db = openDatabase(path);
+  // Losing the last rows in a power cut costs nothing: refresh reads those logs again.
+  db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000;");
+  db.exec(SCHEMA);
+  return db;
+}
+
+function openDatabase(path: string): DatabaseSync {
+  const sqlite = loadSqlite();
+  return new sqlite.DatabaseSync(path);
+}
+
+/** Loaded on first use, so that everything else of this package runs on a Node without it, and without its experimental warning. */
+function loadSqlite(): typeof import("node:sqlite") {
+  const emitWarning = process.emitWarning;
+  process.emitWarning = () => undefined;
+  try {
+    const sqlite = process.getBuiltinModule?.("node:sqlite");
+    if (sqlite) return sqlite;
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+  throw new AleError("index.no-sqlite", `Node ${process.version} has no SQLite`, {
+    next: "use Node 22.13 or newer; the one in node_modules/.bin will do",
+  });
+}
