@@ -1,0 +1,90 @@
+/**
+ * The closed vocabulary of the nano tasks. A nano policy reads and writes words, not bytes: text is cut into pieces by `pieces`,
+ * and every piece that a task, a command of the reference solution or the environment's answer can contain is listed here, so
+ * that a tokenizer with one token for each of `NANO_WORDS` and each digit never falls back to bytes on them. Anything else that a
+ * policy may write is still representable byte by byte, only longer.
+ */
+
+/**
+ * Names of files, scripts, rooms and values. Drawn at random for every task, so that the only way to write the right one is to
+ * copy it. No name contains another (a `grep` for one never hits the other) and none is a command or a word of an instruction.
+ */
+export const NAMES: readonly string[] = (
+  "agate amber aspen badger basil bison bobcat bramble cedar cherry clam clover cobra comet copper coral cougar crane " +
+  "dahlia daisy dingo dove eagle eel egret elm falcon fern ferret finch flint fox gecko ginger goose grape hawk hazel " +
+  "heron ivory jade jaguar jasper kelp kite koala larch lemon lily lion llama lotus lynx magpie mamba mango maple " +
+  "marlin marten mink mole moss moth newt nutmeg oak ocelot olive opal orchid osprey otter panda peach pearl pebble " +
+  "perch pigeon plum pony poppy puffin quail quartz rabbit raven reed robin ruby sable salmon seal shrew silt skunk " +
+  "sloth slate snail spruce squid stork sumac swan tapir teal thistle tiger toad topaz trout tulip turtle viper walnut " +
+  "weasel willow wolf wombat wren yew zebra"
+).split(" ");
+
+/** Names of tools and of their arguments. */
+const TOOL_WORDS = "bash read write edit submit command path content old new".split(" ");
+
+/** Commands with their options, and the fixed file names of the families. */
+const COMMAND_WORDS = (
+  "sort head tail tac cat grep echo sh mv cp chmod oracle nk n c vc l key test top out " +
+  "sotr srt caat ct taac tc haed hed tial tal"
+).split(" ");
+
+/** Words of instructions and of data files. */
+const TASK_WORDS = (
+  "max min col of to lines with without in guess fix so passes move copy log err warn info x y z plus minus times " +
+  "set port size rate depth seed width best acc loss first rest lock freeze open file follow from red blue green gold " +
+  "climb bisect up down yes bad good"
+).split(" ");
+
+/** What shells and tools say when something goes wrong; an agent that errs reads these often. */
+const ERROR_WORDS = (
+  "no such o or directory not found cannot stat line exit code error invalid missing operand number illegal are the same " +
+  "syntax unexpected operand is a"
+).split(" ");
+
+/** Runs of characters that are neither lower-case letters nor digits, exactly as they occur. */
+const PUNCTUATION: readonly string[] = [
+  " ",
+  "\n",
+  ".",
+  "-",
+  "/",
+  " -",
+  " +",
+  " > ",
+  " | ",
+  " .",
+  " *",
+  " -L ",
+  " $((",
+  ")) > ",
+  "+",
+  "*",
+  ": ",
+  ":",
+  "': N",
+  ": N",
+  " '",
+  "'",
+];
+
+/**
+ * Every word and every run of punctuation that occurs in instructions, reference actions, their observations and the usual error
+ * messages of the families. Names come first. The ten digits are not listed: each is one piece of its own.
+ */
+export const NANO_WORDS: readonly string[] = [
+  ...new Set([...NAMES, ...TOOL_WORDS, ...COMMAND_WORDS, ...TASK_WORDS, ...ERROR_WORDS, ...PUNCTUATION]),
+];
+
+const PIECE = /[a-z]+|[0-9]|[^a-z0-9]+/g;
+
+/** Cuts text into lower-case words, single digits and maximal runs of everything else. Joining the pieces gives the text back. */
+export function pieces(text: string): string[] {
+  return text.match(PIECE) ?? [];
+}
+
+const KNOWN: ReadonlySet<string> = new Set([...NANO_WORDS, ..."0123456789"]);
+
+/** The pieces of a text that have no token of their own. */
+export function unknownPieces(text: string): string[] {
+  return pieces(text).filter((piece) => !KNOWN.has(piece));
+}
