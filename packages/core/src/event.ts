@@ -96,6 +96,11 @@ export const ModelCall = z.object({
   toolCalls: z.array(ToolCall),
   /** Why the text is not a well-formed tool call, if it is not. */
   malformed: z.string().optional(),
+  /**
+   * The context was rewritten, so this chunk does not continue the tokens before it: `contextTokens` is the whole prompt, and
+   * training starts a new sequence here.
+   */
+  forked: z.boolean().optional(),
 });
 export type ModelCall = z.infer<typeof ModelCall>;
 

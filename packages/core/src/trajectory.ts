@@ -6,7 +6,7 @@ import type { Alert, Event, EventOf, Purpose, Termination, Verdict } from "./eve
  */
 export interface Chunk {
   readonly index: number;
-  /** Tokens before this chunk that the policy did not write. */
+  /** Tokens before this chunk that the policy did not write; the whole prompt when `forked`. */
   readonly contextTokens: readonly number[];
   readonly tokens: readonly number[];
   /** One log-probability a token under the sampling policy; empty for experts. */
@@ -17,6 +17,8 @@ export interface Chunk {
   readonly malformed: boolean;
   /** A tool call of this chunk failed (non-zero exit, unknown tool, bad arguments, timeout). */
   readonly failed: boolean;
+  /** Does not continue the tokens of the chunks before it: a new sequence begins here. */
+  readonly forked?: boolean;
 }
 
 export interface Trajectory {
@@ -79,6 +81,7 @@ export function trajectoryOf(events: readonly Event[]): Trajectory {
       version: call.version,
       malformed: call.malformed !== undefined,
       failed: failedChunks.has(call.chunk),
+      ...(call.forked === undefined ? {} : { forked: call.forked }),
     }),
   );
   return {
