@@ -1,0 +1,112 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** The host's control groups: which kind there is, and what a sandbox left in them. */
+
+export type CgroupKind = "v1" | "v2" | "hybrid" | "none";
+
+export interface CgroupHost {
+  readonly kind: CgroupKind;
+  /** Mount points of every hierarchy, v2 last. */
+  readonly hierarchies: readonly string[];
+  /** Where v2 is mounted beside v1. crun refuses to run where a v1 host keeps controllers there. */
+  readonly unified: string | undefined;
+  /** Whether we may make groups there. */
+  readonly writable: boolean;
+}
+
+export const CGROUP_PARENT = "ale";
+
+export const cgroupsPath = (id: string): string => `/${CGROUP_PARENT}/${id}`;
+
+export function probeCgroups(mountinfo = readFileSync("/proc/self/mountinfo", "utf8")): CgroupHost {
+  const mounts = mountinfo.split("\n").flatMap((line) => {
+    const [left, right] = line.split(" - ");
+    const target = left?.split(" ")[4];
+    const type = right?.split(" ")[0];
+    return target !== undefined && (type === "cgroup" || type === "cgroup2") ? [{ target, type }] : [];
+  });
+  const v1 = mounts.filter((mount) => mount.type === "cgroup").map((mount) => mount.target);
+  const v2 = mounts.find((mount) => mount.type === "cgroup2")?.target;
+  const kind = v1.length === 0 ? (v2 === undefined ? "none" : "v2") : v2 === undefined ? "v1" : "hybrid";
+  const hierarchies = [...v1, ...(v2 === undefined ? [] : [v2])];
+  return {
+    kind,
+    hierarchies,
+    unified: kind === "hybrid" ? v2 : undefined,
+    writable:
+      hierarchies.length > 0 && isWritable(v1.find((path) => path.includes("pids")) ?? hierarchies[0]!),
+  };
+}
+
+function isWritable(hierarchy: string): boolean {
+  try {
+    mkdirSync(join(hierarchy, CGROUP_PARENT), { recursive: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Every process in the sandbox's groups, its PID 1 included. */
+export function processesOf(host: CgroupHost, id: string): number[] {
+  const pids = new Set<number>();
+  for (const hierarchy of host.hierarchies) {
+    const file = join(hierarchy, CGROUP_PARENT, id, "cgroup.procs");
+    if (!existsSync(file)) continue;
+    try {
+      for (const line of readFileSync(file, "utf8").split("\n")) if (line !== "") pids.add(Number(line));
+    } catch {
+      // The group ended between the two calls.
+    }
+  }
+  return [...pids];
+}
+
+/** Ends every process in the sandbox's groups. True when none is left. */
+export function killGroup(host: CgroupHost, id: string): boolean {
+  for (const hierarchy of host.hierarchies) {
+    const file = join(hierarchy, CGROUP_PARENT, id, "cgroup.kill");
+    try {
+      if (existsSync(file)) writeFileSync(file, "1");
+    } catch {
+      // Gone meanwhile.
+    }
+  }
+  const pids = processesOf(host, id);
+  for (const pid of pids) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // Gone meanwhile.
+    }
+  }
+  return pids.length === 0;
+}
+
+/** Ids of all sandboxes that have a group. */
+export function groupIds(host: CgroupHost): string[] {
+  const ids = new Set<string>();
+  for (const hierarchy of host.hierarchies) {
+    const parent = join(hierarchy, CGROUP_PARENT);
+    if (!existsSync(parent)) continue;
+    for (const entry of readdirSync(parent, { withFileTypes: true }))
+      if (entry.isDirectory()) ids.add(entry.name);
+  }
+  return [...ids];
+}
+
+/** Removes the sandbox's empty groups. True when none is left. */
+export function removeGroup(host: CgroupHost, id: string): boolean {
+  let clean = true;
+  for (const hierarchy of host.hierarchies) {
+    const group = join(hierarchy, CGROUP_PARENT, id);
+    if (!existsSync(group)) continue;
+    try {
+      rmdirSync(group);
+    } catch {
+      clean = clean && !existsSync(group);
+    }
+  }
+  return clean;
+}

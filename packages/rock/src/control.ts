@@ -1,0 +1,180 @@
+import { randomBytes } from "node:crypto";
+import type { Readable, Writable } from "node:stream";
+
+/**
+ * The driver's end of the conversation with PID 1 (init.pl): frames of a 32-bit length and then strings that each carry a
+ * 32-bit length. Everything that comes out of a sandbox passes here, so nothing of it is trusted to be well-formed.
+ */
+
+/** Output of one stream: its first and last bytes, and how many there were. */
+export interface Captured {
+  readonly total: number;
+  readonly head: Buffer;
+  readonly tail: Buffer;
+}
+
+export type Reply =
+  | {
+      readonly type: "done";
+      readonly status: number;
+      /** Why it was ended from outside, if it was. */
+      readonly killed: "" | "timeout" | "cancelled" | "killed";
+      readonly restarted: boolean;
+      readonly out: Captured;
+      readonly err: Captured;
+    }
+  | { readonly type: "ok" }
+  /** The sandbox could not start a process. */
+  | { readonly type: "fail"; readonly message: string }
+  /** The sandbox ended before it answered. */
+  | { readonly type: "gone" };
+
+type Field = string | Uint8Array | number;
+
+/** Longest frame from a sandbox that is believed; no reply of init.pl comes near (two streams of at most 64 MiB). */
+const MAX_FRAME = 256 * 2 ** 20;
+
+export function encodeFrame(fields: readonly Field[]): Buffer {
+  const parts: Buffer[] = [Buffer.alloc(4)];
+  let length = 0;
+  for (const field of fields) {
+    const bytes = typeof field === "object" ? Buffer.from(field) : Buffer.from(String(field), "utf8");
+    const prefix = Buffer.alloc(4);
+    prefix.writeUInt32BE(bytes.length);
+    parts.push(prefix, bytes);
+    length += 4 + bytes.length;
+  }
+  parts[0]!.writeUInt32BE(length);
+  return Buffer.concat(parts);
+}
+
+/** The strings of one frame's payload. Throws on a malformed one. */
+export function decodeFrame(payload: Buffer): Buffer[] {
+  const fields: Buffer[] = [];
+  let at = 0;
+  while (at < payload.length) {
+    const length = payload.readUInt32BE(at);
+    if (at + 4 + length > payload.length) throw new RangeError("a string of the frame ends after the frame");
+    fields.push(payload.subarray(at + 4, at + 4 + length));
+    at += 4 + length;
+  }
+  return fields;
+}
+
+/** Cuts a byte stream into frames. */
+export class FrameReader {
+  #chunks: Buffer[] = [];
+  #length = 0;
+
+  *push(chunk: Buffer): Generator<Buffer[]> {
+    this.#chunks.push(chunk);
+    this.#length += chunk.length;
+    while (this.#length >= 4) {
+      const first = this.#gather(4);
+      const size = first.readUInt32BE(0);
+      if (size > MAX_FRAME) throw new RangeError(`a frame of ${size} bytes`);
+      if (this.#length < 4 + size) return;
+      const whole = this.#gather(4 + size);
+      const frame = decodeFrame(whole.subarray(4, 4 + size));
+      this.#chunks = [whole.subarray(4 + size)];
+      this.#length -= 4 + size;
+      yield frame;
+    }
+  }
+
+  /** The first chunk, made at least `size` long; joins only when a frame is spread over chunks. */
+  #gather(size: number): Buffer {
+    if (this.#chunks[0] === undefined || this.#chunks[0].length < size)
+      this.#chunks = [Buffer.concat(this.#chunks)];
+    return this.#chunks[0]!;
+  }
+}
+
+const text = (field: Buffer | undefined): string => field?.toString("utf8") ?? "";
+
+function captured(total: Buffer | undefined, head: Buffer | undefined, tail: Buffer | undefined): Captured {
+  // Copies: a slice would keep the whole frame alive for as long as the result is.
+  return { total: Number(text(total)), head: Buffer.from(head ?? []), tail: Buffer.from(tail ?? []) };
+}
+
+function parseReply(type: string, fields: readonly Buffer[]): Reply {
+  if (type === "ok") return { type: "ok" };
+  if (type === "fail") return { type: "fail", message: text(fields[0]) };
+  const why = text(fields[1]);
+  return {
+    type: "done",
+    status: Number(text(fields[0])),
+    killed: why === "timeout" || why === "cancelled" || why === "killed" ? why : "",
+    restarted: text(fields[2]) === "1",
+    out: captured(fields[3], fields[4], fields[5]),
+    err: captured(fields[6], fields[7], fields[8]),
+  };
+}
+
+/** Requests to PID 1 and their replies. Owns neither stream. */
+export class ControlChannel {
+  readonly ready: Promise<boolean>;
+  #input: Writable;
+  #waiting = new Map<string, (reply: Reply) => void>();
+  #resolveReady: (ready: boolean) => void = () => {};
+  #gone = false;
+
+  constructor(input: Writable, output: Readable) {
+    this.#input = input;
+    this.ready = new Promise((resolve) => {
+      this.#resolveReady = resolve;
+    });
+    const reader = new FrameReader();
+    output.on("data", (chunk: Buffer) => {
+      try {
+        for (const frame of reader.push(chunk)) this.#receive(frame);
+      } catch {
+        output.destroy();
+        this.close();
+      }
+    });
+    output.on("close", () => this.close());
+    output.on("error", () => this.close());
+    input.on("error", () => this.close());
+  }
+
+  get gone(): boolean {
+    return this.#gone;
+  }
+
+  send(type: string, ...fields: readonly Field[]): void {
+    if (!this.#gone) this.#input.write(encodeFrame([type, ...fields]));
+  }
+
+  /** Sends a request under a fresh id. `onId` lets the caller cancel it. */
+  request(type: string, fields: readonly Field[], onId: (id: string) => void = () => {}): Promise<Reply> {
+    if (this.#gone) return Promise.resolve({ type: "gone" });
+    const id = randomBytes(8).toString("hex");
+    onId(id);
+    return new Promise((resolve) => {
+      this.#waiting.set(id, resolve);
+      this.send(type, id, ...fields);
+    });
+  }
+
+  /** Every request that still waits is answered with `gone`. */
+  close(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#resolveReady(false);
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const resolve of waiting) resolve({ type: "gone" });
+  }
+
+  #receive(frame: readonly Buffer[]): void {
+    const [type, id, ...fields] = frame;
+    if (text(type) === "ready") {
+      this.#resolveReady(true);
+      return;
+    }
+    const resolve = this.#waiting.get(text(id));
+    this.#waiting.delete(text(id));
+    resolve?.(parseReply(text(type), fields));
+  }
+}

@@ -1,0 +1,123 @@
+import { randomBytes } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { availableParallelism, homedir } from "node:os";
+import { join } from "node:path";
+import { AleError } from "@ale/core";
+import { probeCgroups } from "./cgroup.ts";
+import { type Host, type RunningContainer, startContainer } from "./container.ts";
+import { resolveImage } from "./image.ts";
+import { isSupportedMachine } from "./init.ts";
+import { Limiter } from "./limiter.ts";
+import { type MountSpace, openMountSpace } from "./mount-space.ts";
+import { OciSandbox } from "./oci-sandbox.ts";
+import { self } from "./owner.ts";
+import { reapDead } from "./reap.ts";
+import { runtimeVersion } from "./runtime.ts";
+import type { Capabilities, ReapReport, Sandbox, SandboxDriver, SandboxSpec } from "./sandbox.ts";
+import { sandboxesDirectory, writeState } from "./state.ts";
+import { findTool } from "./tools.ts";
+
+/** Sandboxes as OCI containers on overlayfs, run by crun without a daemon. Owns every sandbox it made. */
+
+export interface OciDriverOptions {
+  /** Where images and the state of sandboxes lie. Default: $ALE_HOME, else ~/.ale. */
+  readonly home?: string;
+  /** Sandboxes started at the same time. Default: the number of processors. */
+  readonly concurrency?: number;
+}
+
+export const defaultHome = (): string => process.env.ALE_HOME ?? join(homedir(), ".ale");
+
+export class OciDriver implements SandboxDriver {
+  readonly home: string;
+  readonly #limiter: Limiter;
+  readonly #running = new Map<string, RunningContainer>();
+  #host: Promise<Host> | undefined;
+  #mountSpace: MountSpace | undefined;
+  #closed = false;
+
+  constructor(options: OciDriverOptions = {}) {
+    this.home = options.home ?? defaultHome();
+    this.#limiter = new Limiter(options.concurrency ?? availableParallelism());
+  }
+
+  async capabilities(): Promise<Capabilities> {
+    const { cgroups, runtime } = await this.#ready();
+    const enforced = cgroups.writable;
+    return {
+      driver: "oci",
+      runtime: runtimeVersion(runtime) ?? "crun",
+      rootless: false,
+      cgroup: cgroups.kind,
+      userns: false,
+      enforces: { cpu: enforced, memory: enforced, pids: enforced, disk: true },
+      network: ["none"],
+    };
+  }
+
+  async create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
+    const host = await this.#ready();
+    const image = resolveImage(this.home, spec.image);
+    return this.#limiter.run(async () => {
+      if (this.#closed) throw new AleError("driver-closed", "the sandbox driver has been closed");
+      const id = `sb-${Date.now().toString(36)}${randomBytes(5).toString("hex")}`;
+      writeState(this.home, {
+        id,
+        image: `${image.name}@${image.version}`,
+        createdAtMs: Date.now(),
+        labels: { ...spec.labels },
+        owner: self(),
+      });
+      const container = await startContainer(host, id, image, spec, {
+        add: (started) => this.#running.set(id, started),
+        remove: () => this.#running.delete(id),
+      });
+      if (signal?.aborted || this.#closed) {
+        await container.destroy();
+        throw signal?.reason ?? new AleError("driver-closed", "the sandbox driver has been closed");
+      }
+      return new OciSandbox(container, spec);
+    }, signal);
+  }
+
+  async reap(): Promise<ReapReport> {
+    const { cgroups } = await this.#ready();
+    return reapDead(this.home, cgroups);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#running.values()].map((container) => container.destroy()));
+    this.#mountSpace?.close();
+  }
+
+  #ready(): Promise<Host> {
+    this.#host ??= this.#prepare();
+    return this.#host;
+  }
+
+  async #prepare(): Promise<Host> {
+    if (process.platform !== "linux" || !isSupportedMachine())
+      throw new AleError("host-unsupported", `no sandboxes on ${process.platform}/${process.arch}`, {
+        next: "use Linux on x86-64 or arm64 (on macOS: inside a Linux virtual machine)",
+      });
+    if (process.getuid?.() !== 0)
+      throw new AleError("need-root", "sandboxes need root on this host", {
+        next: "run the same command with sudo",
+      });
+    const runtime = findTool("crun");
+    if (runtime === undefined)
+      throw new AleError("runtime-missing", "the container runtime crun is not installed", {
+        next: "apt install crun",
+      });
+    const sandboxes = sandboxesDirectory(this.home);
+    mkdirSync(sandboxes, { recursive: true, mode: 0o700 });
+    const cgroups = probeCgroups();
+    if (cgroups.unified !== undefined) this.#mountSpace = await openMountSpace(sandboxes, cgroups.unified);
+    return { home: this.home, runtime, cgroups, prefix: this.#mountSpace?.prefix ?? [] };
+  }
+}
+
+export function openOciDriver(options: OciDriverOptions = {}): OciDriver {
+  return new OciDriver(options);
+}

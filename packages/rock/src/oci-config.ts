@@ -1,0 +1,122 @@
+import type { Limits } from "@ale/core";
+import { seccompProfile } from "./seccomp.ts";
+
+/** The OCI runtime configuration of one sandbox. Pure: everything about the host comes in as arguments. */
+
+export interface ConfigRequest {
+  readonly id: string;
+  readonly rootfs: string;
+  /** Argument vector of PID 1. */
+  readonly init: readonly string[];
+  readonly limits: Limits;
+  /** Absent: the host has no cgroups that we may use. */
+  readonly cgroupsPath?: string;
+}
+
+/** What root inside the sandbox may do to the sandbox's own files and processes. Nothing here reaches the host. */
+const CAPABILITIES = [
+  "CAP_CHOWN",
+  "CAP_DAC_OVERRIDE",
+  "CAP_FOWNER",
+  "CAP_FSETID",
+  "CAP_KILL",
+  "CAP_SETGID",
+  "CAP_SETUID",
+  "CAP_SETPCAP",
+] as const;
+
+const MASKED = [
+  "/proc/acpi",
+  "/proc/asound",
+  "/proc/config.gz",
+  "/proc/kallsyms",
+  "/proc/kcore",
+  "/proc/keys",
+  "/proc/kmsg",
+  "/proc/latency_stats",
+  "/proc/sched_debug",
+  "/proc/scsi",
+  "/proc/timer_list",
+  "/proc/timer_stats",
+  "/sys/devices/virtual/powercap",
+  "/sys/firmware",
+] as const;
+const READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"] as const;
+
+const CPU_PERIOD_US = 100_000;
+
+export function ociConfig(request: ConfigRequest) {
+  return {
+    ociVersion: "1.0.2",
+    hostname: "sandbox",
+    root: { path: request.rootfs, readonly: false },
+    process: processOf(request),
+    mounts: mountsOf(request.limits),
+    linux: {
+      namespaces: ["pid", "ipc", "uts", "mount", "cgroup", "network"].map((type) => ({ type })),
+      maskedPaths: MASKED,
+      readonlyPaths: READ_ONLY,
+      seccomp: seccompProfile(),
+      ...(request.cgroupsPath
+        ? { cgroupsPath: request.cgroupsPath, resources: resourcesOf(request.limits) }
+        : {}),
+    },
+  };
+}
+
+function processOf(request: ConfigRequest) {
+  return {
+    terminal: false,
+    user: { uid: 0, gid: 0 },
+    args: request.init,
+    env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+    cwd: "/",
+    capabilities: {
+      bounding: CAPABILITIES,
+      effective: CAPABILITIES,
+      permitted: CAPABILITIES,
+      inheritable: [],
+      ambient: [],
+    },
+    rlimits: [
+      { type: "RLIMIT_NOFILE", soft: 1024, hard: 1024 },
+      { type: "RLIMIT_CORE", soft: 0, hard: 0 },
+    ],
+    noNewPrivileges: true,
+    // PID 1 raises this for everything it starts, so that memory pressure ends the workload and never the sandbox.
+    oomScoreAdj: 0,
+  };
+}
+
+function mountsOf(limits: Limits) {
+  const shm = Math.min(limits.diskBytes, limits.memoryBytes >> 2);
+  const tmpfs = (destination: string, ...options: string[]) => ({
+    destination,
+    type: "tmpfs",
+    source: "tmpfs",
+    options,
+  });
+  return [
+    { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
+    tmpfs("/dev", "nosuid", "noexec", "strictatime", "mode=755", "size=64k"),
+    {
+      destination: "/dev/pts",
+      type: "devpts",
+      source: "devpts",
+      options: ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    tmpfs("/dev/shm", "nosuid", "noexec", "nodev", "mode=1777", `size=${shm}`),
+    { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", "ro"] },
+  ];
+}
+
+function resourcesOf(limits: Limits) {
+  return {
+    // The runtime adds the standard nodes (null, zero, full, random, urandom, tty) again.
+    devices: [{ allow: false, access: "rwm" }],
+    memory: { limit: limits.memoryBytes, swap: limits.memoryBytes },
+    cpu: { quota: Math.max(1_000, Math.round(limits.cpus * CPU_PERIOD_US)), period: CPU_PERIOD_US },
+    // One more for PID 1, which is not the agent's.
+    pids: { limit: limits.pids + 1 },
+  };
+}

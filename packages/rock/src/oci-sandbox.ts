@@ -1,0 +1,208 @@
+import { randomBytes } from "node:crypto";
+import { AleError, err, type Result, type SandboxFile } from "@ale/core";
+import type { RunningContainer } from "./container.ts";
+import type { Captured, ControlChannel, Reply } from "./control.ts";
+import { fingerprintOf } from "./fingerprint.ts";
+import { environmentOf } from "./init.ts";
+import { render } from "./output.ts";
+import type {
+  ExecRequest,
+  ExecResult,
+  FileError,
+  Fingerprint,
+  Sandbox,
+  SandboxSpec,
+  Session,
+  SessionResult,
+} from "./sandbox.ts";
+
+/** One sandbox as its users see it: requests to its PID 1, and files reached from outside. */
+
+const DEFAULT_MAX_READ = 16 * 2 ** 20;
+/** How much longer than its own deadline a command may take until the sandbox itself is given up. */
+const OVERDUE_MS = 5_000;
+
+export class OciSandbox implements Sandbox {
+  readonly id: string;
+  readonly spec: SandboxSpec;
+  readonly shell: Session;
+  readonly #container: RunningContainer;
+
+  constructor(container: RunningContainer, spec: SandboxSpec) {
+    this.id = container.id;
+    this.spec = spec;
+    this.#container = container;
+    let last: Promise<unknown> = Promise.resolve();
+    this.shell = {
+      run: (command, options, signal) => {
+        // One command at a time: the next one waits, whatever became of this one.
+        const result = last.then(() => this.#runInShell(command, options?.timeoutMs, signal));
+        last = result.catch(() => {});
+        return result;
+      },
+    };
+  }
+
+  get #control(): ControlChannel {
+    return this.#container.control;
+  }
+
+  async exec(request: ExecRequest, signal?: AbortSignal): Promise<ExecResult> {
+    const { limits, workdir, env } = this.spec;
+    const startedAt = performance.now();
+    const timeoutMs = request.timeoutMs ?? limits.execTimeoutMs;
+    const stdin = request.stdin ?? "";
+    const environment = environmentOf(request.user, request.user === "agent" ? env : {}, request.env);
+    const argv = request.argv.length > 0 ? request.argv : ["true"];
+    refuseNul([...argv, request.cwd ?? "", ...Object.entries(environment).flat()]);
+    const reply = await this.#request(
+      "exec",
+      [
+        request.user,
+        request.cwd ?? (request.user === "agent" ? workdir : "/"),
+        timeoutMs,
+        limits.outputBytes,
+        stdin === "" ? 0 : 1,
+        stdin,
+        argv.length,
+        ...argv,
+        ...Object.entries(environment).flat(),
+      ],
+      timeoutMs,
+      signal,
+    );
+    const durationMs = performance.now() - startedAt;
+    if (reply.type !== "done") return { ...NOT_RUN, stderr: reasonOf(reply), durationMs };
+    const stdout = render(reply.out, limits.outputBytes);
+    const stderr = render(reply.err, limits.outputBytes);
+    return {
+      exitCode: reply.killed === "" ? reply.status : null,
+      stdout: stdout.text,
+      stderr: stderr.text,
+      outputBytes: reply.out.total + reply.err.total,
+      truncated: stdout.truncated || stderr.truncated,
+      timedOut: reply.killed === "timeout",
+      durationMs,
+    };
+  }
+
+  async #runInShell(command: string, timeout?: number, signal?: AbortSignal): Promise<SessionResult> {
+    const { limits } = this.spec;
+    const startedAt = performance.now();
+    const timeoutMs = timeout ?? limits.execTimeoutMs;
+    refuseNul([command]);
+    const nonce = randomBytes(12).toString("hex");
+    const reply = await this.#request(
+      "shell",
+      [nonce, timeoutMs, limits.outputBytes, command],
+      timeoutMs,
+      signal,
+    );
+    const durationMs = performance.now() - startedAt;
+    if (reply.type !== "done")
+      return { ...NOT_RUN, output: reasonOf(reply), shellRestarted: false, durationMs };
+    const output = render(reply.out, limits.outputBytes);
+    return {
+      exitCode: reply.killed === "" ? reply.status : null,
+      output: output.text,
+      outputBytes: reply.out.total,
+      truncated: output.truncated,
+      timedOut: reply.killed === "timeout",
+      shellRestarted: reply.restarted,
+      durationMs,
+    };
+  }
+
+  /** PID 1 enforces the deadline; should it not answer at all, the sandbox is ended from outside. */
+  async #request(
+    type: string,
+    fields: readonly (string | number)[],
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<Reply> {
+    signal?.throwIfAborted();
+    let id = "";
+    const cancel = (): void => this.#control.send("cancel", id);
+    const overdue = setTimeout(() => void this.destroy(), timeoutMs + OVERDUE_MS);
+    try {
+      const reply = this.#control.request(type, fields, (fresh) => {
+        id = fresh;
+      });
+      signal?.addEventListener("abort", cancel, { once: true });
+      return await reply;
+    } finally {
+      clearTimeout(overdue);
+      signal?.removeEventListener("abort", cancel);
+    }
+  }
+
+  async killAgentProcesses(): Promise<void> {
+    const overdue = setTimeout(() => void this.destroy(), OVERDUE_MS);
+    const reply = await this.#control.request("killall", []);
+    clearTimeout(overdue);
+    if (reply.type !== "ok") throw gone(this.id);
+  }
+
+  async writeFiles(files: readonly SandboxFile[]): Promise<Result<void, FileError>> {
+    for (const file of files) {
+      if (this.#container.ended) return err({ type: "sandbox-gone", path: file.path });
+      const written = this.#container.tree.write(file);
+      if (!written.ok) return written;
+    }
+    return { ok: true, value: undefined };
+  }
+
+  async readFile(
+    path: string,
+    options: { readonly maxBytes?: number } = {},
+  ): Promise<Result<Uint8Array, FileError>> {
+    if (this.#container.ended) return err({ type: "sandbox-gone", path });
+    return this.#container.tree.read(path, options.maxBytes ?? DEFAULT_MAX_READ);
+  }
+
+  async fingerprint(paths: readonly string[]): Promise<readonly Fingerprint[]> {
+    if (this.#container.ended) throw gone(this.id);
+    const planted = new Set(this.spec.files.map((file) => file.path));
+    return paths.map((path) => fingerprintOf(this.#container.tree, path, planted));
+  }
+
+  destroy(): Promise<void> {
+    return this.#container.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.destroy();
+  }
+}
+
+const NOT_RUN = {
+  exitCode: null,
+  stdout: "",
+  stderr: "",
+  output: "",
+  outputBytes: 0,
+  truncated: false,
+  timedOut: false,
+} as const;
+
+function reasonOf(reply: Exclude<Reply, { type: "done" }>): string {
+  return reply.type === "fail" ? reply.message : "the sandbox has ended";
+}
+
+function gone(id: string): AleError {
+  return new AleError("sandbox-gone", `sandbox ${id} has ended`, { next: "create a new sandbox" });
+}
+
+/** A program's arguments and a shell's text end at the first NUL: what would follow is refused, not dropped. */
+function refuseNul(texts: readonly string[]): void {
+  if (texts.some((text) => text.includes("\0")))
+    throw new AleError(
+      "nul-in-command",
+      "a command, argument or environment variable holds a NUL character",
+      {
+        next: "remove it; pass binary data through a file or stdin",
+      },
+    );
+}
+
+export type { Captured };

@@ -1,0 +1,3 @@
+set +m +H +o history
+unset MAILCHECK HISTFILE PROMPT_COMMAND
+PS1= PS2=
