@@ -1,0 +1,78 @@
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { takeGlobals } from "./args.ts";
+import { COMMANDS, findCommand } from "./commands.ts";
+import { reportError, reportInterrupt } from "./errors.ts";
+import { EXIT } from "./exit-codes.ts";
+import { commandHelp, groupHelp, overview } from "./help.ts";
+import { createIo, type Io, type Out } from "./io.ts";
+import { softwareVersions } from "./versions.ts";
+
+/** The streams and variables of one invocation. `main.ts` passes the process's own, tests pass theirs. */
+export interface Invocation {
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdout: Out;
+  readonly stderr: Out;
+}
+
+/**
+ * Runs one command line to its exit code. Never throws. When `signal` is aborted the command is given the chance to release
+ * what it holds; `signal.reason` is the exit code to end with.
+ */
+export async function runCli(invocation: Invocation, signal: AbortSignal): Promise<number> {
+  const { env, stdout, stderr } = invocation;
+  let io = createIo({ home: homeOf(env, undefined), json: false, yes: false, env, stdout, stderr });
+  let verbose = false;
+  try {
+    // Known before anything can fail, so that a wrong command line too is answered as JSON where that was asked for.
+    const json = invocation.argv.includes("--json");
+    io = createIo({ home: io.home, json, yes: false, env, stdout, stderr });
+    const { globals, rest } = takeGlobals(invocation.argv);
+    verbose = globals.verbose;
+    const home = homeOf(env, globals.home);
+    io = createIo({ home, json: globals.json, yes: globals.yes, env, stdout, stderr });
+    return await dispatch(rest, globals.help, io, signal);
+  } catch (error) {
+    if (signal.aborted) return reportInterrupt(exitCodeOfAbort(signal), io);
+    return reportError(error, io, verbose);
+  } finally {
+    io.progress.clear();
+  }
+}
+
+async function dispatch(
+  words: readonly string[],
+  help: boolean,
+  io: Io,
+  signal: AbortSignal,
+): Promise<number> {
+  if (words.length === 0 || (words.length === 1 && words[0] === "help")) {
+    io.print(overview(COMMANDS).trimEnd());
+    return help || words.length === 1 ? EXIT.ok : EXIT.usage;
+  }
+  if (words.length === 1 && words[0] === "--version") {
+    const versions = await softwareVersions();
+    io.print(`ale ${versions.ale} (node ${versions.node})`);
+    io.result(versions);
+    return EXIT.ok;
+  }
+  const found = findCommand(words[0] === "help" ? words.slice(1) : words);
+  if (found.type === "group") {
+    io.print(groupHelp(found.group, found.commands).trimEnd());
+    return help || words[0] === "help" ? EXIT.ok : EXIT.usage;
+  }
+  if (help || words[0] === "help") {
+    io.print(commandHelp(found.command).trimEnd());
+    return EXIT.ok;
+  }
+  const exitCode = await found.command.run(found.argv, io, signal);
+  return signal.aborted ? reportInterrupt(exitCodeOfAbort(signal), io) : exitCode;
+}
+
+const exitCodeOfAbort = (signal: AbortSignal): number =>
+  signal.reason === EXIT.terminated ? EXIT.terminated : EXIT.interrupted;
+
+function homeOf(env: Invocation["env"], flag: string | undefined): string {
+  return resolve(flag ?? env.ALE_HOME ?? join(homedir(), ".ale"));
+}

@@ -1,0 +1,53 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { AleError } from "@ale/core";
+import { EXIT, exitCodeOf } from "./exit-codes.ts";
+import type { Io } from "./io.ts";
+
+/** The one place where failures become text for people, JSON for machines and an exit code. */
+export function reportError(error: unknown, io: Io, verbose: boolean): number {
+  const exitCode = exitCodeOf(error);
+  if (error instanceof AleError) {
+    io.note(`${io.paint("red", "error:")} ${error.message}`);
+    if (error.next !== undefined) io.note(`${io.paint("cyan", "next: ")} ${error.next}`);
+    if (verbose) io.note(stackOf(error));
+    io.result({ ok: false, exitCode, error: { code: error.code, message: error.message, next: error.next } });
+    return exitCode;
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  const log = keepStack(error, io.home);
+  io.note(`${io.paint("red", "error:")} a fault in ALE itself: ${message}`);
+  if (verbose || log === undefined) io.note(stackOf(error));
+  const next =
+    log === undefined
+      ? "report it with the stack above"
+      : `report it with ${log}, or run it again with --verbose`;
+  io.note(`${io.paint("cyan", "next: ")} ${next}`);
+  io.result({ ok: false, exitCode, error: { code: "internal", message, next } });
+  return exitCode;
+}
+
+export function reportInterrupt(exitCode: number, io: Io): number {
+  const message = exitCode === EXIT.interrupted ? "interrupted" : "asked to end";
+  io.note(`${message}; what was recorded is kept, and the same command goes on from there`);
+  io.result({ ok: false, exitCode, error: { code: "interrupted", message } });
+  return exitCode;
+}
+
+function stackOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const own = error.stack ?? `${error.name}: ${error.message}`;
+  return error.cause === undefined ? own : `${own}\ncaused by: ${stackOf(error.cause)}`;
+}
+
+function keepStack(error: unknown, home: string): string | undefined {
+  try {
+    const folder = join(home, "logs");
+    mkdirSync(folder, { recursive: true });
+    const path = join(folder, `crash-${new Date().toISOString().replace(/[:.]/g, "-")}.log`);
+    writeFileSync(path, `${process.argv.join(" ")}\nnode ${process.version}\n\n${stackOf(error)}\n`);
+    return path;
+  } catch {
+    return undefined; // The disk may be what failed; the stack is then shown instead.
+  }
+}

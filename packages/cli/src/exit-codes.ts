@@ -1,0 +1,49 @@
+import { AleError } from "@ale/core";
+
+/** The exit codes of every `ale` command, of ./quickstart and of ./test: docs/reference/exit-codes.md. */
+export const EXIT = {
+  ok: 0,
+  /** A check said no: a broken log, a replay that differs, a failed test. */
+  failed: 1,
+  /** The command line, a recipe or another input is wrong. */
+  usage: 2,
+  /** Something the machine must have is missing; the message says what and how to get it. */
+  missing: 3,
+  /** The machine or a part of it failed: disk, network, engine, sandbox. */
+  environment: 4,
+  /** A fault in ALE itself; the stack is in the log that the message names. */
+  internal: 70,
+  /** Ctrl-C (128 + SIGINT). */
+  interrupted: 130,
+  /** Asked to end (128 + SIGTERM). */
+  terminated: 143,
+} as const;
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
+
+/** Codes of AleErrors that are not environment failures. `prefix-*` stands for every code with that prefix. */
+const BY_CODE: Readonly<Record<string, ExitCode>> = {
+  usage: EXIT.usage,
+  "recipe-*": EXIT.usage,
+  "episode-unknown": EXIT.usage,
+  "run-unknown": EXIT.usage,
+  "image-unknown": EXIT.usage,
+  "episode.bad-id": EXIT.usage,
+  "log.missing": EXIT.usage,
+  "log.damaged": EXIT.failed,
+  "need-root": EXIT.missing,
+  "tool-missing": EXIT.missing,
+  "image-missing": EXIT.missing,
+  "engine-missing": EXIT.missing,
+  "index.no-sqlite": EXIT.missing,
+  "host-*": EXIT.missing,
+};
+
+export function exitCodeOf(error: unknown): ExitCode {
+  if (!(error instanceof AleError)) return EXIT.internal;
+  const exact = BY_CODE[error.code];
+  if (exact !== undefined) return exact;
+  const family = Object.keys(BY_CODE).find(
+    (key) => key.endsWith("*") && error.code.startsWith(key.slice(0, -1)),
+  );
+  return family === undefined ? EXIT.environment : BY_CODE[family]!;
+}

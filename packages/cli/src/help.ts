@@ -1,0 +1,71 @@
+import { GLOBAL_OPTIONS, type Option, type Usage } from "./args.ts";
+import type { Command } from "./command.ts";
+
+/** Help texts, all derived from the commands' declarations. */
+
+const WIDTH = 100;
+
+export function commandHelp(command: Command): string {
+  const { usage } = command;
+  const own = Object.keys(usage.options).length > 0;
+  const parts = [
+    `usage: ale ${command.name}${usage.positionals === "" ? "" : ` ${usage.positionals}`}${own ? " [options]" : ""}`,
+    "",
+    wrap(command.summary, ""),
+  ];
+  if (own) parts.push("", "options:", optionTable(usage.options));
+  parts.push("", "every command:", optionTable(GLOBAL_OPTIONS));
+  if (usage.notes !== undefined) parts.push("", usage.notes.trim());
+  return `${parts.join("\n")}\n`;
+}
+
+export function groupHelp(group: string, commands: readonly Command[]): string {
+  return `usage: ale ${group} COMMAND [options]\n\n${commandTable(commands)}\n\nMore: ale ${group} COMMAND --help\n`;
+}
+
+export function overview(commands: readonly Command[]): string {
+  return [
+    "ale: sandboxes, agent, learning and containment in one closed loop",
+    "",
+    "usage: ale COMMAND [options]",
+    "",
+    commandTable(commands),
+    "",
+    "every command:",
+    optionTable(GLOBAL_OPTIONS),
+    "",
+    "More: ale COMMAND --help, docs/tutorial/first-loop.md, docs/reference/exit-codes.md",
+    "",
+  ].join("\n");
+}
+
+function commandTable(commands: readonly Command[]): string {
+  const width = Math.max(...commands.map((command) => command.name.length)) + 2;
+  return commands
+    .map((command) => `  ${command.name.padEnd(width)}${wrap(command.summary, " ".repeat(width + 2))}`)
+    .join("\n");
+}
+
+function optionTable(options: Usage["options"]): string {
+  const names = Object.entries(options).map(([name, option]): [string, Option] => [
+    `${option.short === undefined ? "    " : `-${option.short}, `}--${name}${option.type === "string" ? ` ${option.value ?? "VALUE"}` : ""}`,
+    option,
+  ]);
+  const width = Math.max(...names.map(([name]) => name.length)) + 2;
+  return names
+    .map(([name, option]) => `  ${name.padEnd(width)}${wrap(option.help, " ".repeat(width + 2))}`)
+    .join("\n");
+}
+
+/** Breaks at spaces so that lines stay within WIDTH; the first line is expected to start after `indent` too. */
+function wrap(text: string, indent: string): string {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && indent.length + line.length + 1 + word.length > WIDTH) {
+      lines.push(line);
+      line = word;
+    } else line = line === "" ? word : `${line} ${word}`;
+  }
+  return [...lines, line].join(`\n${indent}`);
+}

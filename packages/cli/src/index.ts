@@ -1,0 +1,4 @@
+export { type Invocation, runCli } from "./cli.ts";
+export type { Command } from "./command.ts";
+export { EXIT, type ExitCode } from "./exit-codes.ts";
+export type { Io, Out } from "./io.ts";

@@ -1,0 +1,71 @@
+import { styleText } from "node:util";
+import { createProgress, type Progress } from "./progress.ts";
+
+/**
+ * What a command says and where it goes. People read stdout; machines read the last line of stdout under --json, where
+ * everything meant for people goes to stderr instead.
+ */
+export interface Io {
+  /** $ALE_HOME, absolute. */
+  readonly home: string;
+  readonly json: boolean;
+  readonly yes: boolean;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Columns of the terminal, 100 where there is none. */
+  readonly width: number;
+  readonly progress: Progress;
+  /** Adds colour where a person looks at a terminal; otherwise returns the text as it is. */
+  paint(style: Style, text: string): string;
+  /** A line for people. */
+  print(line: string): void;
+  /** A line about the work rather than its outcome: stderr always. */
+  note(line: string): void;
+  /** The outcome for machines: one line of JSON under --json, nothing otherwise. Called at most once. */
+  result(value: unknown): void;
+}
+
+export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "blue" | "cyan" | "magenta";
+
+/** The part of a stream that is used; process.stdout and process.stderr fit. */
+export interface Out {
+  write(text: string): unknown;
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+}
+
+export interface IoOptions {
+  readonly home: string;
+  readonly json: boolean;
+  readonly yes: boolean;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdout: Out;
+  readonly stderr: Out;
+}
+
+export function createIo(options: IoOptions): Io {
+  const { home, json, yes, env, stdout, stderr } = options;
+  const people = json ? stderr : stdout;
+  const colour =
+    env.FORCE_COLOR !== undefined && env.FORCE_COLOR !== "0"
+      ? true
+      : people.isTTY === true && env.NO_COLOR === undefined && env.TERM !== "dumb";
+  const progress = createProgress(stderr);
+  const line = (out: Out, text: string): void => {
+    progress.clear();
+    out.write(`${text}\n`);
+  };
+  return {
+    home,
+    json,
+    yes,
+    env,
+    width: people.columns ?? 100,
+    progress,
+    paint: (style, text) => (colour ? styleText(style, text, { validateStream: false }) : text),
+    print: (text) => line(people, text),
+    note: (text) => line(stderr, text),
+    result: (value) => {
+      if (json) line(stdout, JSON.stringify(value));
+    },
+  };
+}

@@ -1,0 +1,196 @@
+import type { Alert, EpisodeLog, Event, EventOf, LogEntry, ToolCall, Verdict } from "@ale/core";
+import type { Style } from "./io.ts";
+import { visibleLength } from "./table.ts";
+
+/**
+ * An episode as a person reads it: what was asked, then chunk by chunk what the policy did, what it saw, and the alerts on the chunk
+ * that caused them, then the verdict. A pure function of the log.
+ */
+export interface ShowOptions {
+  /** Columns to fill with rules; text itself is not wrapped, so that it can be copied. */
+  readonly width: number;
+  paint(style: Style, text: string): string;
+  /** Longest observation shown, in lines; 0 shows all of it. */
+  readonly maxLines: number;
+  /** Discounted return of each chunk, where the run's recipe is at hand. */
+  readonly returns?: ReadonlyMap<number, number>;
+}
+
+export function renderEpisode(log: EpisodeLog, options: ShowOptions): string[] {
+  const begin = log.events.find((event) => event.type === "episode.begin");
+  if (begin === undefined) return ["an empty log"];
+  const lines = [...header(begin, log, options), "", ...instruction(begin, log.events, options)];
+  for (const entry of log.entries) {
+    if (entry.known) lines.push(...renderEvent(entry.event, entry, options));
+    else lines.push(options.paint("dim", `  (${entry.event.type}: written by a newer version)`));
+  }
+  return [...lines, "", ...footer(log, options)];
+}
+
+function header(begin: EventOf<"episode.begin">, log: EpisodeLog, { paint }: ShowOptions): string[] {
+  const { instance, actor } = begin;
+  const chain = log.sealed
+    ? paint("green", "sealed, chain intact")
+    : paint("yellow", "not sealed: still running, or cut off");
+  const who =
+    actor.type === "policy"
+      ? `policy ${actor.model}, version ${actor.version}`
+      : `script ${actor.name} (an expert, not the policy)`;
+  const row = (name: string, value: string): string => `  ${paint("dim", name.padEnd(10))}${value}`;
+  return [
+    `${paint("bold", begin.episode)}  ${chain}`,
+    row("instance", `${instance.id} (${instance.domain})`),
+    row("actor", who),
+    row("recorded", `${begin.startedAt}, ${begin.purpose}${begin.run === null ? "" : `, run ${begin.run}`}`),
+    row("profile", `${begin.profile.name} ${begin.profileHash.slice(0, 12)}`),
+    row("log", `${log.path}`),
+    row("digest", log.head),
+  ];
+}
+
+function instruction(
+  begin: EventOf<"episode.begin">,
+  events: readonly Event[],
+  { paint }: ShowOptions,
+): string[] {
+  const messages = events.filter((event) => event.type === "message");
+  const shown =
+    messages.length > 0 ? messages : [{ role: "user" as const, content: begin.instance.instruction }];
+  return shown.flatMap(({ role, content }) => [
+    paint("bold", role === "user" ? "Instruction" : "System message"),
+    ...indent(content, "  "),
+  ]);
+}
+
+function renderEvent(event: Event, entry: LogEntry, options: ShowOptions): string[] {
+  const { paint } = options;
+  switch (event.type) {
+    case "model.call":
+      return chunkHead(event, entry, options);
+    case "tool.result":
+      return observation(event, options);
+    case "alert":
+      return alertLines(event.alert, options);
+    case "file.change":
+      return [paint("magenta", `  ~ ${event.change} ${event.path}`)];
+    case "fault":
+      return [paint("yellow", `  ! environment fault: ${event.what} (${event.detail})`)];
+    case "log.repair":
+      return [
+        paint("yellow", `  ! a torn last line of ${event.droppedBytes} bytes was cut off here after a crash`),
+      ];
+    case "episode.begin":
+    case "message":
+    case "tool.call":
+    case "episode.end":
+    case "verdict":
+    case "episode.seal":
+      return [];
+    default: {
+      const never: never = event;
+      return [String(never)];
+    }
+  }
+}
+
+function chunkHead(call: EventOf<"model.call">, entry: LogEntry, options: ShowOptions): string[] {
+  const { paint, width, returns } = options;
+  const logProbability = call.logprobs.reduce((sum, value) => sum + value, 0);
+  const facts = [
+    `${(entry.t / 1000).toFixed(2)} s`,
+    `${call.tokens.length} tokens`,
+    ...(call.logprobs.length > 0 ? [`log p ${logProbability.toFixed(2)}`] : []),
+    ...(call.source === "expert" ? ["expert"] : []),
+    ...(returns?.has(call.chunk) ? [`return ${returns.get(call.chunk)!.toFixed(3)}`] : []),
+  ].join(", ");
+  const title = `── chunk ${call.chunk} `;
+  const rule = "─".repeat(Math.max(2, width - visibleLength(title) - facts.length - 1));
+  const lines = ["", paint("dim", `${title}${rule} ${facts}`)];
+  if (call.malformed !== undefined)
+    return [
+      ...lines,
+      paint("yellow", `  ! not a well-formed tool call: ${call.malformed}`),
+      ...indent(call.text, "  "),
+    ];
+  return [
+    ...lines,
+    ...call.toolCalls.flatMap((toolCall) => actionLines(toolCall).map((line) => paint("cyan", line))),
+  ];
+}
+
+/** What the policy did, as one would type it: `$ command` for the shell, the tool's name and arguments otherwise. */
+export function actionLines(call: Pick<ToolCall, "name" | "arguments">): string[] {
+  const entries = Object.entries(call.arguments);
+  if (call.name === "bash" && typeof call.arguments.command === "string") {
+    const [first = "", ...rest] = call.arguments.command.split("\n");
+    return [`$ ${first}`, ...rest.map((line) => `> ${line}`)];
+  }
+  const short = entries.filter(([, value]) => !String(value).includes("\n"));
+  const long = entries.filter(([, value]) => String(value).includes("\n"));
+  const text = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value));
+  return [
+    [`[${call.name}]`, ...short.map(([name, value]) => `${name}=${text(value)}`)].join(" "),
+    ...long.flatMap(([name, value]) => [`  ${name}:`, ...indent(text(value), "    ")]),
+  ];
+}
+
+function observation(result: EventOf<"tool.result">, { paint, maxLines }: ShowOptions): string[] {
+  const all = result.content === "" ? [] : indent(result.content, "  ");
+  const cut = maxLines > 0 && all.length > maxLines;
+  const shown = cut
+    ? [...all.slice(0, maxLines), paint("dim", `  … ${all.length - maxLines} more lines (--full shows them)`)]
+    : all;
+  const notes = [
+    ...(result.timedOut ? ["timed out"] : []),
+    ...(result.exitCode !== null && result.exitCode !== 0 ? [`exit code ${result.exitCode}`] : []),
+    ...(result.isError && result.exitCode === null && !result.timedOut ? ["failed"] : []),
+  ];
+  return [...shown, ...(notes.length > 0 ? [paint("yellow", `  (${notes.join(", ")})`)] : [])];
+}
+
+function alertLines(alert: Alert, { paint }: ShowOptions): string[] {
+  const evidence = Object.entries(alert.evidence)
+    .map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`)
+    .join("; ");
+  return [
+    paint("red", `  ▲ ${alert.severity.toUpperCase()} ${alert.rule} (${alert.technique}, ${alert.category})`),
+    paint("red", `    ${evidence}${alert.attribution === "interval" ? " [attributed by time alone]" : ""}`),
+  ];
+}
+
+function footer(log: EpisodeLog, { paint }: ShowOptions): string[] {
+  const end = log.events.find((event) => event.type === "episode.end");
+  const verdict = log.events.find((event) => event.type === "verdict")?.verdict;
+  const alerts = log.events.filter((event) => event.type === "alert").length;
+  const ended = end === undefined ? "not ended" : `${end.termination} after ${count(end.chunks, "chunk")}`;
+  const lines = [
+    `${paint("bold", "Ended")}    ${ended}${end?.detail === undefined ? "" : ` (${end.detail})`}${
+      alerts > 0 ? paint("red", `, ${count(alerts, "alert")}`) : ""
+    }`,
+  ];
+  return verdict === undefined ? lines : [...lines, ...verdictLines(verdict, paint)];
+}
+
+function verdictLines(verdict: Verdict, paint: ShowOptions["paint"]): string[] {
+  const reward =
+    verdict.reward === null
+      ? paint("yellow", `no reward: ${verdict.environmentFault ?? "the environment failed"}`)
+      : paint(verdict.reward > 0 ? "green" : "red", `reward ${verdict.reward}`);
+  const tests = verdict.tests.map((test) =>
+    test.passed
+      ? paint("green", `  ✓ ${test.name}`)
+      : paint("red", `  ✗ ${test.name}${test.message === undefined ? "" : `: ${test.message}`}`),
+  );
+  return [
+    `${paint("bold", "Verdict")}  ${reward} ${paint("dim", `(${verdict.durationMs.toFixed(0)} ms)`)}`,
+    ...tests,
+  ];
+}
+
+const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? "" : "s"}`;
+
+const indent = (text: string, by: string): string[] =>
+  text
+    .replace(/\n$/, "")
+    .split("\n")
+    .map((line) => by + line);

