@@ -34,6 +34,8 @@ export interface ModelTurn {
   readonly text: string;
   readonly toolCalls: readonly ToolCall[];
   readonly malformed?: string;
+  /** The context was rewritten: `contextTokens` is a whole new prompt, not a continuation. */
+  readonly forked?: true;
 }
 
 /** The next chunk for a context. Must not keep what it was not given: the messages are the whole state. */
