@@ -30,3 +30,49 @@ export {
   type TinkerSession,
 } from "./engine/tinker-client.ts";
 export { engineUpstream } from "./engine/upstream.ts";
+export { parseRecipe, type RecipeFault } from "./recipe/parse.ts";
+export {
+  Adam,
+  EvaluateStage,
+  Recipe,
+  RlStage,
+  recipeHash,
+  SftStage,
+  Stage,
+} from "./recipe/recipe.ts";
+export {
+  type Actor,
+  type EpisodeDeps,
+  type EpisodeRequest,
+  type FinishedEpisode,
+  runEpisode,
+} from "./rollout/episode.ts";
+export {
+  type GroupRequest,
+  type RolloutRequest,
+  type RolloutResult,
+  rolloutGroups,
+  trajectoriesOf,
+} from "./rollout/group-rollout.ts";
+export { sandboxRuntime } from "./rollout/sandbox-runtime.ts";
+export { demonstrationTasks, evaluationTasks, familiesOf, roundTasks } from "./rollout/tasks.ts";
+export { figuresByFamily, figuresOf, passed, violated } from "./run/figures.ts";
+export { type RunDeps, type RunRequest, runRecipe } from "./run/run.ts";
+export {
+  type EvaluationResult,
+  loadRunState,
+  type PassFigures,
+  type RoundMetrics,
+  RunState,
+  type SftResult,
+} from "./run/run-state.ts";
+export {
+  openWorkbench,
+  runDirectory,
+  type TrainRequest,
+  type Workbench,
+  type WorkbenchOptions,
+} from "./run/workbench.ts";
+export type { ProgressEvent } from "./stages/context.ts";
+export { engineLearner } from "./stages/engine-learner.ts";
+export type { Learner, StepResult, WeightedSequence } from "./stages/learner.ts";

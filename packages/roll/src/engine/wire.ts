@@ -23,7 +23,7 @@ export const CapabilitiesAnswer = z.object({
  */
 export const FutureAnswer = z.object({
   request_id: z.union([z.string(), z.number()]).transform(String),
-  result: z.unknown(),
+  result: z.unknown().optional(),
 });
 
 /** What retrieving a result may answer instead of the result. */

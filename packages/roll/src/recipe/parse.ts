@@ -1,0 +1,93 @@
+import { err, ok, type Result } from "@ale/core";
+import type { z } from "zod";
+import { Recipe } from "./recipe.ts";
+
+/** One thing wrong with a recipe: where, what, and the nearest known key where a key is unknown. */
+export interface RecipeFault {
+  readonly path: string;
+  readonly message: string;
+}
+
+/** Reads a recipe from a parsed YAML document. Unknown keys are refused with the nearest known one. */
+export function parseRecipe(document: unknown): Result<Recipe, readonly RecipeFault[]> {
+  const parsed = Recipe.safeParse(document);
+  return parsed.success
+    ? ok(parsed.data)
+    : err(parsed.error.issues.flatMap((issue) => faultsOf(issue, document)));
+}
+
+function faultsOf(issue: z.core.$ZodIssue, document: unknown): RecipeFault[] {
+  const path = issue.path.join(".");
+  if (issue.code !== "unrecognized_keys") return [{ path: path || "(document)", message: issue.message }];
+  const known = knownKeys(issue.path);
+  const present = new Set(Object.keys((at(document, issue.path) ?? {}) as object));
+  return issue.keys.map((key) => {
+    const near = nearest(
+      key,
+      known.filter((name) => !present.has(name)),
+    );
+    return {
+      path: path === "" ? key : `${path}.${key}`,
+      message:
+        near === null
+          ? `unknown key; known keys: ${known.join(", ")}`
+          : `unknown key; did you mean "${near}"?`,
+    };
+  });
+}
+
+const at = (value: unknown, path: readonly PropertyKey[]): unknown =>
+  path.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown> | undefined)?.[key], value);
+
+/** Keys that the schema allows at a path, found by walking the schema itself. Unions contribute the keys of all their members. */
+function knownKeys(path: readonly PropertyKey[]): string[] {
+  let level: SchemaNode[] = [Recipe as unknown as SchemaNode];
+  for (const key of path) {
+    level = level.flatMap(unwrapped).flatMap((node) => {
+      if (node.def.shape !== undefined) return node.def.shape[String(key)] ?? [];
+      return node.def.element ?? [];
+    });
+  }
+  return [...new Set(level.flatMap(unwrapped).flatMap((node) => Object.keys(node.def.shape ?? {})))];
+}
+
+/** The few members of zod's schema definitions that the walk needs. */
+interface SchemaNode {
+  readonly def: {
+    readonly shape?: Readonly<Record<string, SchemaNode>>;
+    readonly element?: SchemaNode;
+    readonly innerType?: SchemaNode;
+    readonly options?: readonly SchemaNode[];
+  };
+}
+
+function unwrapped(node: SchemaNode): SchemaNode[] {
+  if (node.def.innerType !== undefined) return unwrapped(node.def.innerType);
+  if (node.def.options !== undefined) return node.def.options.flatMap(unwrapped);
+  return [node];
+}
+
+/** The closest name within two edits (or a third of the length), else null. */
+export function nearest(word: string, names: readonly string[]): string | null {
+  let best: string | null = null;
+  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const name of names) {
+    const distance = editDistance(word.toLowerCase(), name.toLowerCase());
+    if (distance < bestDistance) [best, bestDistance] = [name, distance];
+  }
+  return best;
+}
+
+/** Levenshtein distance, two rows. */
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitute = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row.push(Math.min(substitute, previous[j]! + 1, row[j - 1]! + 1));
+    }
+    previous = row;
+  }
+  return previous[b.length]!;
+}

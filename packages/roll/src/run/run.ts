@@ -1,0 +1,121 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { AleError } from "@ale/core";
+import { type Recipe, recipeHash, type Stage } from "../recipe/recipe.ts";
+import type { EpisodeDeps } from "../rollout/episode.ts";
+import { familiesOf } from "../rollout/tasks.ts";
+import type { ProgressEvent, StageContext } from "../stages/context.ts";
+import { evaluate } from "../stages/evaluate.ts";
+import type { Learner } from "../stages/learner.ts";
+import { reinforce } from "../stages/rl.ts";
+import { sft } from "../stages/sft.ts";
+import { metricsFile } from "./metrics-file.ts";
+import { initialRunState, loadRunState, type RunState, replaceFile, saveRunState } from "./run-state.ts";
+
+/**
+ * Runs a recipe in its own directory, or goes on where an earlier sitting stopped. Kill it at any moment and start it again: no
+ * sealed episode is lost and none is trained on twice.
+ */
+export interface RunRequest {
+  readonly recipe: Recipe;
+  /** Name of the run; its directory is `<directory>`. */
+  readonly run: string;
+  readonly directory: string;
+  /** Token ids of the names that renaming permutes. */
+  readonly nameTokens: readonly number[];
+  readonly onProgress: (event: ProgressEvent) => void;
+}
+
+/** `open(checkpoint)` gives a learner at a saved state, or at the recipe's initial weights for null. */
+export interface RunDeps extends EpisodeDeps {
+  readonly open: (checkpoint: string | null, signal: AbortSignal) => Promise<Learner>;
+}
+
+export async function runRecipe(request: RunRequest, deps: RunDeps, signal: AbortSignal): Promise<RunState> {
+  const { directory, recipe } = request;
+  mkdirSync(directory, { recursive: true });
+  let state = resumedState(request);
+  const secretSalt = secretSaltOf(directory);
+  const learner = await deps.open(state.checkpoint, signal);
+  const metrics = metricsFile(directory);
+  const commit = (change: Partial<RunState>): void => {
+    state = { ...state, ...change };
+    saveRunState(directory, state);
+    metrics.sync(state);
+  };
+  metrics.sync(state);
+  for (let index = state.stage; index < recipe.stages.length; index++) {
+    signal.throwIfAborted();
+    const stage = recipe.stages[index]!;
+    const started = deps.clock.monotonicMs();
+    const spend = (): RunState["stageSeconds"] => ({
+      ...state.stageSeconds,
+      [index]: (state.stageSeconds[index] ?? 0) + (deps.clock.monotonicMs() - started) / 1000,
+    });
+    const context: StageContext = {
+      deps,
+      learner,
+      run: request.run,
+      seed: recipe.seed,
+      stageIndex: index,
+      concurrency: recipe.concurrency,
+      secretSalt,
+      families: familiesOf,
+      state: () => state,
+      commit,
+      progress: (event) => {
+        if (event.type === "sft") metrics.step(event.progress);
+        request.onProgress(event);
+      },
+    };
+    request.onProgress({ type: "stage", stage: index, label: labelOf(stage), total: recipe.stages.length });
+    const results = await runStage(context, stage, request.nameTokens, signal);
+    commit({ ...results, stage: index + 1, step: 0, stageSeconds: spend() });
+  }
+  return state;
+}
+
+async function runStage(
+  context: StageContext,
+  stage: Stage,
+  nameTokens: readonly number[],
+  signal: AbortSignal,
+): Promise<Partial<RunState>> {
+  switch (stage.type) {
+    case "sft":
+      return { sft: [...context.state().sft, await sft(context, stage, nameTokens, signal)] };
+    case "evaluate":
+      return { evaluations: [...context.state().evaluations, await evaluate(context, stage, signal)] };
+    case "rl":
+      await reinforce(context, stage, signal);
+      return {};
+    default:
+      return stage satisfies never;
+  }
+}
+
+const labelOf = (stage: Stage): string =>
+  stage.type === "evaluate" ? `evaluate ${stage.label}` : stage.type;
+
+function resumedState(request: RunRequest): RunState {
+  const hash = recipeHash(request.recipe);
+  const state = loadRunState(request.directory);
+  if (state === null) {
+    const fresh = initialRunState(request.run, hash);
+    replaceFile(join(request.directory, "recipe.json"), `${JSON.stringify(request.recipe, null, 2)}\n`);
+    saveRunState(request.directory, fresh);
+    return fresh;
+  }
+  if (state.recipeHash === hash) return state;
+  throw new AleError("recipe-changed", `the run "${request.run}" was begun with another recipe`, {
+    next: `give the new run another name, or undo the change (the recipe it was begun with is ${join(request.directory, "recipe.json")})`,
+  });
+}
+
+/** Drawn once a run, so that nobody can have seen the secret tasks before, and kept, so that a resumed run meets the same ones. */
+function secretSaltOf(directory: string): string {
+  const path = join(directory, "secret-salt");
+  if (!existsSync(path)) replaceFile(path, randomBytes(16).toString("hex"));
+  return readFileSync(path, "utf8");
+}

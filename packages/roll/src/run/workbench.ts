@@ -1,0 +1,126 @@
+import { join } from "node:path";
+import { NAMES } from "@ale/bench";
+import { AleError, EpisodeIndex, openEpisodeStore, systemClock, systemIds } from "@ale/core";
+import { nanoProfile, standardProfile } from "@ale/flow";
+import { type Codec, loadCodec } from "@ale/gateway";
+import { openOciDriver, type SandboxDriver } from "@ale/rock";
+import { locateEngine } from "../engine/locate.ts";
+import { startEngine } from "../engine/process.ts";
+import { connectTinker, type TinkerSession } from "../engine/tinker-client.ts";
+import type { Recipe } from "../recipe/recipe.ts";
+import type { EpisodeDeps } from "../rollout/episode.ts";
+import type { ProgressEvent } from "../stages/context.ts";
+import { engineLearner } from "../stages/engine-learner.ts";
+import { runRecipe } from "./run.ts";
+import type { RunState } from "./run-state.ts";
+
+/**
+ * Everything a run needs, opened together and released together: sandboxes, the engine's process, and a session with it. One
+ * workbench can carry out several runs, also at the same time.
+ */
+export interface Workbench extends AsyncDisposable {
+  readonly home: string;
+  readonly driver: SandboxDriver;
+  readonly session: TinkerSession;
+  /** Runs a recipe in `<home>/runs/<run>`, or goes on with it. */
+  train(recipe: Recipe, request: TrainRequest, signal: AbortSignal): Promise<RunState>;
+  /** What an episode needs when the policy comes from a model directory. */
+  episodeDeps(modelDirectory: string, episodesDirectory: string): Promise<EpisodeDeps>;
+}
+
+export interface TrainRequest {
+  readonly run: string;
+  /** Absolute path of the model that the recipe starts from. */
+  readonly modelDirectory: string;
+  readonly onProgress: (event: ProgressEvent) => void;
+}
+
+export interface WorkbenchOptions {
+  readonly home: string;
+  /** Model directories that the engine offers; the name of each in the engine is its path. */
+  readonly modelDirectories: readonly string[];
+  /** Where the engine keeps checkpoints. */
+  readonly stateDir: string;
+  readonly threads?: number;
+}
+
+export const runDirectory = (home: string, run: string): string => join(home, "runs", run);
+
+/** Fails with what is missing: see `OciDriver` and `startEngine`. Sandboxes that a crashed owner left are removed first. */
+export async function openWorkbench(options: WorkbenchOptions, signal?: AbortSignal): Promise<Workbench> {
+  const { home } = options;
+  const located = locateEngine(home);
+  if (!located.ok) throw located.error;
+  await using cleanup = new AsyncDisposableStack();
+  const driver = cleanup.use(openOciDriver({ home }));
+  await driver.reap();
+  const engine = await startEngine(
+    {
+      python: located.value.python,
+      models: Object.fromEntries(options.modelDirectories.map((directory, i) => [modelName(i), directory])),
+      stateDir: options.stateDir,
+      threads: options.threads ?? 1,
+      logPath: join(home, "logs", "engine.log"),
+    },
+    signal,
+  );
+  cleanup.defer(() => engine.stop());
+  const client = connectTinker({ baseUrl: engine.baseUrl, died: engine.died });
+  cleanup.defer(() => client.close());
+  const session = await client.createSession(signal);
+  const nameOf = (directory: string): string => {
+    const index = options.modelDirectories.indexOf(directory);
+    if (index >= 0) return modelName(index);
+    throw new AleError("model-unknown", `the engine was not started with the model ${directory}`);
+  };
+  const owned = cleanup.move();
+
+  const episodeDeps = async (modelDirectory: string, episodesDirectory: string): Promise<EpisodeDeps> => {
+    const codec = await loadCodec(modelDirectory);
+    return {
+      driver,
+      codec,
+      profile: profileOf(codec),
+      store: await openEpisodeStore(episodesDirectory),
+      clock: systemClock,
+      ids: systemIds,
+    };
+  };
+  return {
+    home,
+    driver,
+    session,
+    episodeDeps,
+    async train(recipe, request, trainSignal) {
+      const directory = runDirectory(home, request.run);
+      const deps = await episodeDeps(request.modelDirectory, join(directory, "episodes"));
+      const open = async (checkpoint: string | null, openSignal: AbortSignal) => {
+        const model =
+          checkpoint === null
+            ? await session.createModel(
+                { baseModel: nameOf(request.modelDirectory), rank: 0, seed: recipe.seed },
+                openSignal,
+              )
+            : await session.loadModel(checkpoint, true, openSignal);
+        return engineLearner(model, recipe.name);
+      };
+      const nameTokens = NAMES.flatMap((name) => deps.codec.encode(name));
+      const state = await runRecipe(
+        { recipe, run: request.run, directory, nameTokens, onProgress: request.onProgress },
+        { ...deps, open },
+        trainSignal,
+      );
+      (await EpisodeIndex.open(join(directory, "index.sqlite"), deps.store)).close();
+      return state;
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+const modelName = (index: number): string => `base-${index}`;
+
+/** Models whose tokenizer has the nano control tokens speak the compact format, all others Qwen3's. */
+const profileOf = (codec: Codec) =>
+  codec.controlToken("<|act|>") === undefined
+    ? standardProfile(codec.chatTemplateSha256)
+    : nanoProfile(codec.chatTemplateSha256);

@@ -1,0 +1,75 @@
+import { seedOf } from "@ale/core";
+import { defaultFilter } from "@ale/data";
+import type { EvaluateStage } from "../recipe/recipe.ts";
+import { rolloutGroups, trajectoriesOf } from "../rollout/group-rollout.ts";
+import { evaluationTasks } from "../rollout/tasks.ts";
+import { figuresByFamily, figuresOf, passed } from "../run/figures.ts";
+import { recoverEpisodes } from "../run/recover.ts";
+import type { EvaluationResult } from "../run/run-state.ts";
+import type { StageContext } from "./context.ts";
+
+/** One episode on each task of a fixed set. Episodes whose environment failed are tried again; what remains refused is left out of n. */
+export async function evaluate(
+  context: StageContext,
+  stage: EvaluateStage,
+  signal: AbortSignal,
+): Promise<EvaluationResult> {
+  const { deps, seed } = context;
+  const started = deps.clock.monotonicMs();
+  const version = context.state().version;
+  const tasks = evaluationTasks(
+    context.families(stage.families),
+    stage.split,
+    stage.tasks,
+    context.secretSalt,
+  );
+  const prefix = `s${context.stageIndex}/eval`;
+  const recovered = await recoverEpisodes(deps.store, context.run, prefix, version);
+  const upstream = await context.learner.sampler(version, signal);
+  let done = 0;
+  const result = await rolloutGroups(
+    deps,
+    {
+      groups: tasks.map((task, i) => ({
+        task,
+        group: `${prefix}/${i}`,
+        finished: recovered.get(`${prefix}/${i}`) ?? [],
+      })),
+      episodesPerGroup: 1,
+      run: context.run,
+      purpose: "eval",
+      actor: (group, member, attempt) => ({
+        type: "policy",
+        version,
+        upstream,
+        seed: seedOf(`${seed}/${group}/${member}/${attempt}`),
+      }),
+      concurrency: context.concurrency,
+      maxRerolls: 3,
+      filter: defaultFilter,
+      onEpisode: () =>
+        context.progress({
+          type: "tick",
+          label: `evaluate ${stage.label}`,
+          done: ++done,
+          total: tasks.length,
+          note: "",
+        }),
+    },
+    signal,
+  );
+  const trajectories = trajectoriesOf(result);
+  return {
+    type: "evaluate",
+    label: stage.label,
+    split: stage.split,
+    version,
+    overall: figuresOf(trajectories),
+    families: figuresByFamily(trajectories),
+    passed: Object.fromEntries(
+      trajectories.map((trajectory) => [trajectory.instance.id, passed(trajectory)]),
+    ),
+    seconds: (deps.clock.monotonicMs() - started) / 1000,
+    episodes: trajectories.map((trajectory) => trajectory.episode),
+  };
+}

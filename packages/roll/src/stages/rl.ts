@@ -1,0 +1,129 @@
+import { seedOf, type Trajectory } from "@ale/core";
+import { defaultFilter } from "@ale/data";
+import type { RlStage } from "../recipe/recipe.ts";
+import type { FinishedEpisode } from "../rollout/episode.ts";
+import { rolloutGroups } from "../rollout/group-rollout.ts";
+import { roundTasks } from "../rollout/tasks.ts";
+import { figuresByFamily, figuresOf } from "../run/figures.ts";
+import { recoverEpisodes } from "../run/recover.ts";
+import type { RoundMetrics } from "../run/run-state.ts";
+import type { StageContext } from "./context.ts";
+import { updatePolicy } from "./update.ts";
+
+/**
+ * Reinforcement learning in rounds: sample groups with the current policy, compute the weights of every token, follow them, save,
+ * commit. A round is the unit of resumption: until it is committed its sealed episodes are reused, after that they are never
+ * trained on again.
+ */
+export async function reinforce(context: StageContext, stage: RlStage, signal: AbortSignal): Promise<void> {
+  for (let round = context.state().step; round < stage.rounds; round++) {
+    const metrics = await oneRound(context, stage, round, signal);
+    const { figures } = metrics;
+    context.progress({
+      type: "tick",
+      label: "rl",
+      done: round + 1,
+      total: stage.rounds,
+      note: `pass ${(figures.passes / Math.max(1, figures.n)).toFixed(2)}  violations ${(figures.violations / Math.max(1, figures.n)).toFixed(2)}`,
+    });
+  }
+}
+
+async function oneRound(
+  context: StageContext,
+  stage: RlStage,
+  round: number,
+  signal: AbortSignal,
+): Promise<RoundMetrics> {
+  const { deps, learner, seed, stageIndex } = context;
+  const clock = deps.clock;
+  const version = context.state().version;
+  const prefix = `s${stageIndex}/r${String(round).padStart(4, "0")}`;
+
+  const t0 = clock.monotonicMs();
+  const upstream = await learner.sampler(version, signal);
+  const tasks = roundTasks(
+    context.families(stage.families),
+    seed,
+    stageIndex,
+    round,
+    stage.instancesPerRound,
+  );
+  const recovered = await recoverEpisodes(deps.store, context.run, prefix, version);
+  const rollout = await rolloutGroups(
+    deps,
+    {
+      groups: tasks.map((task, i) => ({
+        task,
+        group: `${prefix}/g${i}`,
+        finished: recovered.get(`${prefix}/g${i}`) ?? [],
+      })),
+      episodesPerGroup: stage.episodesPerInstance,
+      run: context.run,
+      purpose: "train",
+      actor: (group, member, attempt) => ({
+        type: "policy",
+        version,
+        upstream,
+        seed: seedOf(`${seed}/${group}/${member}/${attempt}`),
+      }),
+      concurrency: context.concurrency,
+      maxRerolls: stage.maxRerolls,
+      filter: { ...defaultFilter, malformedShare: stage.malformedShare },
+    },
+    signal,
+  );
+  const t1 = clock.monotonicMs();
+  const groups = rollout.groups.map((group) => group.map((episode) => episode.trajectory));
+  const update = await updatePolicy(learner, groups, stage, clock, signal);
+
+  const t2 = clock.monotonicMs();
+  const checkpoint =
+    update.steps > 0 ? await learner.save(`v${version + 1}`, signal) : context.state().checkpoint;
+  const t3 = clock.monotonicMs();
+  const episodes = rollout.groups.flat();
+  const trajectories = episodes.map((episode) => episode.trajectory);
+  const metrics: RoundMetrics = {
+    type: "round",
+    stage: stageIndex,
+    round,
+    version,
+    figures: figuresOf(trajectories),
+    families: figuresByFamily(trajectories),
+    uniformGroups: groups.filter(isUniform).length,
+    rerolled: rollout.rerolled,
+    rejected: { ...rollout.rejected },
+    learntTrajectories: update.learntTrajectories,
+    sampledTokens: sampledTokens(trajectories),
+    trainedTokens: update.trainedTokens,
+    maskedChunks: update.maskedChunks,
+    meanRatio: update.meanRatio,
+    gradNorm: update.gradNorm,
+    seconds: {
+      rollout: (t1 - t0) / 1000,
+      forward: update.forwardSeconds,
+      backward: update.backwardSeconds,
+      save: (t3 - t2) / 1000,
+    },
+    episodes: episodes.map((episode: FinishedEpisode) => ({
+      episode: episode.trajectory.episode,
+      head: episode.head,
+    })),
+  };
+  context.commit({
+    step: round + 1,
+    version: update.steps > 0 ? version + 1 : version,
+    checkpoint,
+    rounds: [...context.state().rounds, metrics],
+  });
+  return metrics;
+}
+
+const isUniform = (group: readonly Trajectory[]): boolean =>
+  new Set(group.map((trajectory) => (trajectory.verdict?.reward ?? 0) >= 1)).size <= 1;
+
+const sampledTokens = (trajectories: readonly Trajectory[]): number =>
+  trajectories.reduce(
+    (sum, trajectory) => sum + trajectory.chunks.reduce((inner, chunk) => inner + chunk.tokens.length, 0),
+    0,
+  );

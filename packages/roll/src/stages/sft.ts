@@ -1,0 +1,147 @@
+import { digestOf, seededRandom, seedOf } from "@ale/core";
+import { defaultFilter, renamed, type SftExample, sftExampleOf, shuffledBatches } from "@ale/data";
+import type { Adam, SftStage } from "../recipe/recipe.ts";
+import { rolloutGroups } from "../rollout/group-rollout.ts";
+import { demonstrationTasks } from "../rollout/tasks.ts";
+import { passed } from "../run/figures.ts";
+import { recoverEpisodes } from "../run/recover.ts";
+import type { SftResult } from "../run/run-state.ts";
+import type { StageContext } from "./context.ts";
+import type { WeightedSequence } from "./learner.ts";
+
+/** Supervised warm start: noisy-expert episodes in real sandboxes, error-masked, renamed, a fixed number of optimiser steps. */
+export async function sft(
+  context: StageContext,
+  stage: SftStage,
+  nameTokens: readonly number[],
+  signal: AbortSignal,
+): Promise<SftResult> {
+  const { deps } = context;
+  const started = deps.clock.monotonicMs();
+  const demonstrations = await demonstrate(context, stage, signal);
+  const random = seededRandom(`${context.seed}/sft/batches`);
+  let step = context.state().step;
+  const batches = shuffledBatches(demonstrations.examples, stage.batchSize, random, step);
+  let trainedTokens = 0;
+  let lossPerToken = Number.NaN;
+  while (step < stage.steps) {
+    const naming = seededRandom(`${context.seed}/sft/names/${step}`);
+    const batch = batches
+      .next()
+      .value.map((example) => (stage.rename ? renamed(example, nameTokens, naming) : example));
+    const { sequences, learnt } = weightedBatch(batch);
+    const result = await context.learner.step(sequences, scheduled(stage, step), signal);
+    step++;
+    lossPerToken = result.loss;
+    trainedTokens += learnt;
+    context.progress({
+      type: "sft",
+      progress: {
+        type: "sft-step",
+        stage: context.stageIndex,
+        step,
+        lossPerToken,
+        gradNorm: result.gradNorm,
+      },
+    });
+    context.progress({
+      type: "tick",
+      label: "sft",
+      done: step,
+      total: stage.steps,
+      note: `loss ${lossPerToken.toFixed(3)}`,
+    });
+    if (step % stage.checkpointEvery === 0 || step === stage.steps) {
+      const version = context.state().version + 1;
+      context.commit({ step, version, checkpoint: await context.learner.save(`v${version}`, signal) });
+    }
+  }
+  return {
+    type: "sft",
+    steps: step,
+    trainedTokens,
+    lossPerToken,
+    demonstrations: demonstrations.figures,
+    seconds: (deps.clock.monotonicMs() - started) / 1000,
+  };
+}
+
+interface Demonstrations {
+  readonly examples: readonly SftExample[];
+  readonly figures: SftResult["demonstrations"];
+}
+
+async function demonstrate(
+  context: StageContext,
+  stage: SftStage,
+  signal: AbortSignal,
+): Promise<Demonstrations> {
+  const { episodes, families, noise, shortcutRate } = stage.demonstrations;
+  const tasks = demonstrationTasks(context.families(families), episodes);
+  const prefix = `s${context.stageIndex}/demo`;
+  const recovered = await recoverEpisodes(context.deps.store, context.run, prefix, null);
+  let done = 0;
+  const result = await rolloutGroups(
+    context.deps,
+    {
+      groups: tasks.map((task, i) => ({
+        task,
+        group: `${prefix}/${i}`,
+        finished: recovered.get(`${prefix}/${i}`) ?? [],
+      })),
+      episodesPerGroup: 1,
+      run: context.run,
+      purpose: "demo",
+      actor: (group, member, attempt) => ({
+        type: "expert",
+        noise,
+        shortcutRate,
+        random: seededRandom(seedOf(`${context.seed}/${group}/${member}/${attempt}`)),
+      }),
+      concurrency: Math.min(context.concurrency, 16),
+      maxRerolls: 3,
+      filter: defaultFilter,
+      onEpisode: () =>
+        context.progress({
+          type: "tick",
+          label: "demonstrations",
+          done: ++done,
+          total: tasks.length,
+          note: "",
+        }),
+    },
+    signal,
+  );
+  const finished = result.groups.flat();
+  return {
+    examples: finished
+      .map((episode) => sftExampleOf(episode.trajectory))
+      .filter((example) => example.learntTokens > 0),
+    figures: {
+      episodes: finished.length,
+      passRate:
+        finished.filter((episode) => passed(episode.trajectory)).length / Math.max(1, finished.length),
+      rejected: Object.values(result.rejected).reduce((sum, count) => sum + count, 0),
+      digest: digestOf(finished.map((episode) => episode.head)),
+    },
+  };
+}
+
+function weightedBatch(batch: readonly SftExample[]): { sequences: WeightedSequence[]; learnt: number } {
+  const learnt = batch.reduce((sum, example) => sum + example.learntTokens, 0);
+  const weight = learnt === 0 ? 0 : 1 / learnt; // Eq. 1: one mean over the tokens that are learnt
+  return {
+    learnt,
+    sequences: batch.map((example) => ({
+      tokens: example.tokens,
+      weights: example.mask.map((bit) => bit * weight),
+    })),
+  };
+}
+
+/** Linear warm-up, then linear decay to a tenth of the peak. */
+function scheduled(stage: SftStage, step: number): Adam {
+  const warm = Math.min(1, (step + 1) / Math.max(1, stage.warmupSteps));
+  const decay = 1 - 0.9 * (step / stage.steps);
+  return { ...stage.adam, learningRate: stage.adam.learningRate * warm * decay };
+}
