@@ -23,6 +23,7 @@ export interface SeccompProfile {
 
 const EPERM = 1;
 const ENOSYS = 38;
+const EOPNOTSUPP = 95;
 const EAFNOSUPPORT = 97;
 
 const REFUSED = [
@@ -97,6 +98,9 @@ const SOCK_RAW = 3;
 /** TIOCSTI types into another terminal, TIOCLINUX into the console. */
 const REFUSED_IOCTLS = [0x5412, 0x541c] as const;
 
+/** FICLONE and FICLONERANGE. */
+const CLONING_IOCTLS = [0x40049409, 0x4020940d] as const;
+
 const equal = (index: number, value: number) => [{ index, value, op: "SCMP_CMP_EQ" }];
 const masked = (index: number, mask: number, value: number) => [
   { index, value: mask, valueTwo: value, op: "SCMP_CMP_MASKED_EQ" },
@@ -119,6 +123,10 @@ export function seccompProfile(arch: string = process.arch): SeccompProfile {
       refuse(REFUSED, EPERM),
       // Its flags lie in memory where a filter cannot see them; libc falls back to clone.
       refuse(["clone3"], ENOSYS),
+      // Copies inside the kernel leave no access time on an overlay, so a watched file could be copied unseen; cp and cat fall back
+      // to reading.
+      refuse(["copy_file_range"], ENOSYS),
+      ...CLONING_IOCTLS.map((request) => refuse(["ioctl"], EOPNOTSUPP, equal(1, request))),
       ...NEW_NAMESPACE.map((flag) => refuse(["clone"], EPERM, masked(0, flag, flag))),
       ...REFUSED_FAMILIES.map((family) => refuse(["socket"], EAFNOSUPPORT, equal(0, family))),
       // Raw sockets of the internet families only: netlink's are raw too, and getifaddrs needs them.
