@@ -348,7 +348,6 @@ ensure_engine() {
 }
 
 ensure_image() {
-  if [ ! -f "$ROOT/packages/rock/src/index.ts" ]; then echo "packages/rock is not there yet"; return 0; fi
   as_root_here "$ROOT/node_modules/.bin/node" --disable-warning=ExperimentalWarning "$ROOT/packages/cli/src/main.ts" setup image
 }
 

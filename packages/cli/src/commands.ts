@@ -1,12 +1,20 @@
 import { usageError } from "./args.ts";
 import type { Command } from "./command.ts";
+import { doctor } from "./commands/doctor.ts";
 import { episodesLs } from "./commands/episodes-ls.ts";
 import { episodesShow } from "./commands/episodes-show.ts";
 import { episodesVerify } from "./commands/episodes-verify.ts";
+import { setupCommands } from "./commands/setup.ts";
 import { suggest } from "./suggest.ts";
 
 /** Every verb of `ale`, in the order in which the help shows them. */
-export const COMMANDS: readonly Command[] = [episodesLs, episodesShow, episodesVerify];
+export const COMMANDS: readonly Command[] = [
+  episodesLs,
+  episodesShow,
+  episodesVerify,
+  doctor,
+  ...setupCommands,
+];
 
 export type Found =
   | { readonly type: "command"; readonly command: Command; readonly argv: readonly string[] }

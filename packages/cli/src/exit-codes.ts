@@ -32,6 +32,7 @@ const BY_CODE: Readonly<Record<string, ExitCode>> = {
   "log.damaged": EXIT.failed,
   "need-root": EXIT.missing,
   "tool-missing": EXIT.missing,
+  "runtime-missing": EXIT.missing,
   "image-missing": EXIT.missing,
   "engine-missing": EXIT.missing,
   "index.no-sqlite": EXIT.missing,

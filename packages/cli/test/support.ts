@@ -1,3 +1,5 @@
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +10,12 @@ import { runCli } from "../src/cli.ts";
 /** A fresh $ALE_HOME that is gone after the test. */
 export async function temporaryHome(): Promise<string> {
   const home = await mkdtemp(join(tmpdir(), "ale-cli-"));
-  onTestFinished(() => rm(home, { recursive: true, force: true }));
+  onTestFinished(async () => {
+    // On hosts with two cgroup versions the sandbox driver mounts its folder onto itself, for as long as the machine runs.
+    const sandboxes = join(home, "rock/sandboxes");
+    if (existsSync(sandboxes)) spawnSync("umount", ["-l", sandboxes]);
+    await rm(home, { recursive: true, force: true });
+  });
   return home;
 }
 

@@ -1,0 +1,203 @@
+import { execFile } from "node:child_process";
+import { mkdir, statfs } from "node:fs/promises";
+import { createServer } from "node:net";
+import { availableParallelism, totalmem } from "node:os";
+import { promisify } from "node:util";
+import { AleError, Limits } from "@ale/core";
+import { BASE_IMAGE, baseImage, openOciDriver } from "@ale/rock";
+import { locateEngine } from "@ale/roll";
+
+/** What this machine must have. Each check looks at the real thing: it opens the port, imports the module, starts the sandbox. */
+export interface Check {
+  readonly name: string;
+  /** `weak`: works, but less well than it could. `missing`: something required is not there. */
+  readonly state: "ok" | "weak" | "missing";
+  readonly found: string;
+  readonly next?: string;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+export async function* checkMachine(
+  home: string,
+  env: Environment,
+  signal: AbortSignal,
+): AsyncGenerator<Check, void> {
+  yield checkNode();
+  yield checkCapacity();
+  yield await checkHome(home);
+  yield* checkEngine(home, env, signal);
+  yield* checkSandboxes(home, signal);
+  yield await checkPort();
+}
+
+function checkNode(): Check {
+  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+  const runsTypeScript = major > 23 || (major === 23 && minor >= 6) || (major === 22 && minor >= 18);
+  const name = "node";
+  if (runsTypeScript) return { name, state: "ok", found: `${process.version} (${process.execPath})` };
+  return {
+    name,
+    state: "missing",
+    found: `${process.version} cannot run TypeScript from source`,
+    next: "run ale with node_modules/.bin/node, as ./quickstart does",
+  };
+}
+
+function checkCapacity(): Check {
+  const cores = availableParallelism();
+  const memory = totalmem() / 2 ** 30;
+  const found = `${cores} processors, ${memory.toFixed(0)} GiB of memory`;
+  if (memory < 3)
+    return {
+      name: "machine",
+      state: "weak",
+      found,
+      next: "the quickstart needs about 3 GiB; close other programs",
+    };
+  if (cores < 2)
+    return { name: "machine", state: "weak", found, next: "the quickstart takes about twice as long" };
+  return { name: "machine", state: "ok", found };
+}
+
+async function checkHome(home: string): Promise<Check> {
+  const name = "home";
+  try {
+    await mkdir(home, { recursive: true });
+    const { bavail, bsize } = await statfs(home);
+    const freeGb = (bavail * bsize) / 1e9;
+    const found = `${home}, ${freeGb.toFixed(1)} GB free`;
+    if (freeGb < 1)
+      return { name, state: "missing", found, next: "free at least 1 GB, or choose another --home" };
+    return { name, state: "ok", found };
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return { name, state: "missing", found: why, next: "choose a folder that can be written: --home DIR" };
+  }
+}
+
+const run = promisify(execFile);
+
+async function* checkEngine(
+  home: string,
+  env: Environment,
+  signal: AbortSignal,
+): AsyncGenerator<Check, void> {
+  const name = "engine";
+  const located = locateEngine(home, env);
+  if (!located.ok) {
+    yield { name, state: "missing", found: located.error.message, next: "ale setup engine" };
+    return;
+  }
+  const { python, sources } = located.value;
+  const script =
+    "import sys, torch, transformers, ale_engine; print(sys.version.split()[0], torch.__version__, transformers.__version__)";
+  try {
+    const { stdout } = await run(python, ["-c", script], {
+      cwd: sources,
+      env: { ...process.env, PYTHONPATH: sources },
+      signal,
+      timeout: 120_000,
+    });
+    const [pythonVersion, torch, transformers] = stdout.trim().split(" ");
+    yield {
+      name,
+      state: "ok",
+      found: `Python ${pythonVersion}, torch ${torch}, transformers ${transformers} (${python})`,
+    };
+  } catch (error) {
+    signal.throwIfAborted();
+    const lines = String((error as { stderr?: string }).stderr ?? error).trim();
+    yield {
+      name,
+      state: "missing",
+      found: `cannot be imported: ${lines.split("\n").at(-1)}`,
+      next: "ale setup engine",
+    };
+  }
+}
+
+/** Root, the runtime, limits, the image, and whether a sandbox really starts. */
+async function* checkSandboxes(home: string, signal: AbortSignal): AsyncGenerator<Check, void> {
+  await using driver = openOciDriver({ home });
+  try {
+    const can = await driver.capabilities();
+    const soft = Object.entries(can.enforces).filter(([, enforced]) => !enforced);
+    yield {
+      name: "sandbox runtime",
+      state: soft.length === 0 ? "ok" : "weak",
+      found: `${can.runtime}, cgroup ${can.cgroup}, enforces ${
+        Object.entries(can.enforces)
+          .filter(([, enforced]) => enforced)
+          .map(([what]) => what)
+          .join(", ") || "no limits"
+      }`,
+      ...(soft.length === 0
+        ? {}
+        : { next: `limits of ${soft.map(([what]) => what).join(", ")} need a writable cgroup hierarchy` }),
+    };
+    const { version, rootfs } = baseImage(home);
+    const name = "sandbox";
+    const startedAt = performance.now();
+    await using sandbox = await driver.create(
+      {
+        image: BASE_IMAGE,
+        files: [],
+        limits: Limits.parse({}),
+        network: { mode: "none" },
+        workdir: "/work",
+        labels: { purpose: "doctor" },
+      },
+      signal,
+    );
+    const { exitCode, output } = await sandbox.shell.run("id -un", {}, signal);
+    const elapsed = (performance.now() - startedAt).toFixed(0);
+    yield exitCode === 0
+      ? {
+          name,
+          state: "ok",
+          found: `${BASE_IMAGE} ${version} started and answered as ${output.trim()} in ${elapsed} ms`,
+        }
+      : {
+          name,
+          state: "missing",
+          found: `a command ended with ${exitCode}: ${output.trim()}`,
+          next: `remove ${rootfs} and run ale setup image`,
+        };
+  } catch (error) {
+    signal.throwIfAborted();
+    yield {
+      name: "sandbox",
+      state: "missing",
+      found: error instanceof Error ? error.message : String(error),
+      next:
+        (error instanceof AleError
+          ? error.code === "image-missing"
+            ? "ale setup image"
+            : error.next
+          : undefined) ?? "the container runtime's message above says why",
+    };
+  }
+}
+
+/** The engine listens on a free loopback port that the system chooses; some machines have no loopback at all. */
+function checkPort(): Promise<Check> {
+  return new Promise((done) => {
+    const server = createServer();
+    server.once("error", (error) =>
+      done({
+        name: "loopback",
+        state: "missing",
+        found: error.message,
+        next: "bring the loopback interface up: ip link set lo up",
+      }),
+    );
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      const port = typeof address === "object" && address !== null ? address.port : 0;
+      server.close(() =>
+        done({ name: "loopback", state: "ok", found: `127.0.0.1, for example port ${port}` }),
+      );
+    });
+  });
+}
