@@ -5,10 +5,12 @@ import { episodesLs } from "./commands/episodes-ls.ts";
 import { episodesShow } from "./commands/episodes-show.ts";
 import { episodesVerify } from "./commands/episodes-verify.ts";
 import { setupCommands } from "./commands/setup.ts";
+import { train } from "./commands/train.ts";
 import { suggest } from "./suggest.ts";
 
 /** Every verb of `ale`, in the order in which the help shows them. */
 export const COMMANDS: readonly Command[] = [
+  train,
   episodesLs,
   episodesShow,
   episodesVerify,

@@ -1,0 +1,54 @@
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { AleError } from "@ale/core";
+import { parseRecipe, type Recipe } from "@ale/roll";
+import { parseDocument } from "yaml";
+import { REPOSITORY } from "./versions.ts";
+
+/** A recipe as it was read, and where the model that it starts from lies. */
+export interface RecipeFile {
+  readonly recipe: Recipe;
+  readonly path: string;
+  readonly modelDirectory: string;
+}
+
+/**
+ * Reads a recipe; a bare name means one of those that ship with ALE. Throws `recipe-missing`, `recipe-syntax` (with line and
+ * column) or `recipe-invalid`, which names every fault at once.
+ */
+export function readRecipe(
+  nameOrPath: string,
+  overrides: { readonly seed?: number | undefined } = {},
+): RecipeFile {
+  const path = /[./]/.test(nameOrPath)
+    ? resolve(nameOrPath)
+    : resolve(REPOSITORY, "recipes", `${nameOrPath}.yaml`);
+  const document = parseDocument(readText(path), { prettyErrors: true });
+  const syntax = document.errors[0];
+  if (syntax !== undefined)
+    throw new AleError("recipe-syntax", `${path}: ${syntax.message.trimEnd()}`, {
+      next: "correct the YAML at that place",
+    });
+  const parsed = parseRecipe(document.toJS());
+  if (!parsed.ok)
+    throw new AleError(
+      "recipe-invalid",
+      `${path}:\n${parsed.error.map((fault) => `  ${fault.path}: ${fault.message}`).join("\n")}`,
+      {
+        next: "correct these lines; recipes/*.yaml are examples",
+      },
+    );
+  const recipe = overrides.seed === undefined ? parsed.value : { ...parsed.value, seed: overrides.seed };
+  return { recipe, path, modelDirectory: resolve(dirname(path), recipe.model.directory) };
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new AleError("recipe-missing", `there is no recipe at ${path}`, {
+      next: "give the path of a YAML file, or the name of one in recipes/",
+      cause,
+    });
+  }
+}
