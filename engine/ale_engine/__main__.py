@@ -1,0 +1,7 @@
+"""`python -m ale_engine`: see README.md."""
+
+import sys
+
+from .server import main
+
+sys.exit(main())
