@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,17 +8,17 @@ import { type CgroupHost, cgroupsPath, killGroup, removeGroup } from "./cgroup.t
 import { ControlChannel } from "./control.ts";
 import type { Image } from "./image.ts";
 import { environmentOf, initArgv, startFields } from "./init.ts";
-import { unmountUnder } from "./mounts.ts";
-import { MS_NODEV, MS_NOSUID, mount } from "./native.ts";
+import { MS_NODEV, MS_NOSUID, mount, unmount } from "./native.ts";
 import { ociConfig } from "./oci-config.ts";
 import type { SandboxSpec } from "./sandbox.ts";
-import { type Places, places, removeDirectory } from "./state.ts";
+import { type Places, places, removeSandboxDirectory } from "./state.ts";
 import { Tree } from "./tree.ts";
 
 /** One container's life on the host: mounts, runtime process, control channel, and the removal of all of it. */
 
 export interface Host {
-  readonly home: string;
+  /** The driver's directory. */
+  readonly space: string;
   readonly runtime: string;
   readonly cgroups: CgroupHost;
   /** Put before the runtime's command line, to run it where it can work (see mount-space.ts). */
@@ -30,6 +30,8 @@ export interface Tracker {
   add(container: RunningContainer): void;
   remove(id: string): void;
 }
+
+const { O_RDONLY, O_DIRECTORY } = constants;
 
 /** How long PID 1 may take to follow its closed control channel before it is killed. */
 const POLITE_EXIT_MS = 500;
@@ -127,7 +129,7 @@ export async function startContainer(
 ): Promise<RunningContainer> {
   let container: RunningContainer | undefined;
   try {
-    const place = places(host.home, id);
+    const place = places(host.space, id);
     mountRoot(place, image, spec);
     const tree = new Tree(place.root);
     try {
@@ -161,15 +163,23 @@ function mountRoot(place: Places, image: Image, spec: SandboxSpec): void {
     flags: MS_NOSUID | MS_NODEV,
     data: `size=${diskBytes},nr_inodes=${inodes},mode=700`,
   });
-  for (const name of ["upper", "work", "bundle", "runtime"])
-    mkdirSync(join(place.ram, name), { mode: 0o755 });
-  mount({
-    type: "overlay",
-    source: "ale",
-    target: place.root,
-    flags: MS_NOSUID | MS_NODEV,
-    data: `lowerdir=${image.rootfs},upperdir=${join(place.ram, "upper")},workdir=${join(place.ram, "work")}`,
-  });
+  const [upper, work] = [join(place.ram, "upper"), join(place.ram, "work")];
+  for (const path of [upper, work]) mkdirSync(path, { mode: 0o755 });
+  for (const name of ["bundle", "runtime"]) mkdirSync(join(place.ram, name), { mode: 0o700 });
+  const opened = [image.rootfs, upper, work].map((path) => openSync(path, O_RDONLY | O_DIRECTORY));
+  try {
+    // The sandbox can read its mount table; named by descriptor, the layers do not tell it where they lie on the host.
+    const [lowerdir, upperdir, workdir] = opened.map((fd) => `/proc/self/fd/${fd}`);
+    mount({
+      type: "overlay",
+      source: "ale",
+      target: place.root,
+      flags: MS_NOSUID | MS_NODEV,
+      data: `lowerdir=${lowerdir},upperdir=${upperdir},workdir=${workdir}`,
+    });
+  } finally {
+    for (const fd of opened) closeSync(fd);
+  }
 }
 
 function plant(tree: Tree, spec: SandboxSpec): void {
@@ -213,13 +223,15 @@ function launch(host: Host, id: string, place: Places, spec: SandboxSpec): Child
 }
 
 /** Removes mounts, groups and directories of a sandbox whose processes are gone or will be killed here. */
-export async function removeTraces(host: Pick<Host, "home" | "cgroups">, id: string): Promise<boolean> {
-  unmountUnder(places(host.home, id).directory);
+export async function removeTraces(host: Pick<Host, "space" | "cgroups">, id: string): Promise<boolean> {
+  const place = places(host.space, id);
+  // The merged root lies over the writable layer.
+  for (const path of [place.root, place.ram]) while (unmount(path));
   let clean = false;
   for (let round = 0; round < 100 && !clean; round++) {
     clean = killGroup(host.cgroups, id) && removeGroup(host.cgroups, id);
     if (!clean) await sleep(10);
   }
-  removeDirectory(host.home, id);
+  removeSandboxDirectory(host.space, id);
   return clean;
 }

@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync } from "node:fs";
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
@@ -11,10 +10,10 @@ import { Limiter } from "./limiter.ts";
 import { type MountSpace, openMountSpace } from "./mount-space.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { self } from "./owner.ts";
-import { reapDead } from "./reap.ts";
+import { reapDead, removeSpace } from "./reap.ts";
 import { runtimeVersion } from "./runtime.ts";
 import type { Capabilities, ReapReport, Sandbox, SandboxDriver, SandboxSpec } from "./sandbox.ts";
-import { sandboxesDirectory, writeState } from "./state.ts";
+import { createSpace, writeSandboxState } from "./state.ts";
 import { findTool } from "./tools.ts";
 
 /** Sandboxes as OCI containers on overlayfs, run by crun without a daemon. Owns every sandbox it made. */
@@ -33,6 +32,7 @@ export class OciDriver implements SandboxDriver {
   readonly #limiter: Limiter;
   readonly #running = new Map<string, RunningContainer>();
   #host: Promise<Host> | undefined;
+  #space: string | undefined;
   #mountSpace: MountSpace | undefined;
   #closed = false;
 
@@ -61,7 +61,7 @@ export class OciDriver implements SandboxDriver {
     return this.#limiter.run(async () => {
       if (this.#closed) throw new AleError("driver-closed", "the sandbox driver has been closed");
       const id = `sb-${Date.now().toString(36)}${randomBytes(5).toString("hex")}`;
-      writeState(this.home, {
+      writeSandboxState(host.space, {
         id,
         image: `${image.name}@${image.version}`,
         createdAtMs: Date.now(),
@@ -89,6 +89,7 @@ export class OciDriver implements SandboxDriver {
     this.#closed = true;
     await Promise.all([...this.#running.values()].map((container) => container.destroy()));
     this.#mountSpace?.close();
+    if (this.#space !== undefined) removeSpace(this.#space);
   }
 
   #ready(): Promise<Host> {
@@ -110,11 +111,12 @@ export class OciDriver implements SandboxDriver {
       throw new AleError("runtime-missing", "the container runtime crun is not installed", {
         next: "apt install crun",
       });
-    const sandboxes = sandboxesDirectory(this.home);
-    mkdirSync(sandboxes, { recursive: true, mode: 0o700 });
     const cgroups = probeCgroups();
-    if (cgroups.unified !== undefined) this.#mountSpace = await openMountSpace(sandboxes, cgroups.unified);
-    return { home: this.home, runtime, cgroups, prefix: this.#mountSpace?.prefix ?? [] };
+    await reapDead(this.home, cgroups);
+    const space = createSpace(this.home, randomBytes(3).toString("hex")).directory;
+    this.#space = space;
+    if (cgroups.unified !== undefined) this.#mountSpace = await openMountSpace(space, cgroups.unified);
+    return { space, runtime, cgroups, prefix: this.#mountSpace?.prefix ?? [] };
   }
 }
 

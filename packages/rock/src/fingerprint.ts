@@ -7,11 +7,17 @@ import { type Tree, UNREAD_ATIME_S } from "./tree.ts";
 
 /** The state of a path, taken from outside without leaving a trace in it. */
 
-/** A directory deeper or larger than this is fingerprinted as far as it goes; the limit itself is part of the digest. */
+/** A directory larger or deeper than this is fingerprinted as far as it goes, and the digest says where it stopped. */
 const MAX_ENTRIES = 20_000;
+const MAX_DEPTH = 64;
+
+interface Budget {
+  entries: number;
+  depth: number;
+}
 
 export function fingerprintOf(tree: Tree, path: string, planted: ReadonlySet<string>): Fingerprint {
-  const budget = { left: MAX_ENTRIES };
+  const budget = { entries: MAX_ENTRIES, depth: MAX_DEPTH };
   const found = tree.open(path, (fd, stat): Result<Fingerprint, FileError> => {
     return ok({
       path,
@@ -28,7 +34,7 @@ export function fingerprintOf(tree: Tree, path: string, planted: ReadonlySet<str
   return { path, exists, sha256: null, mode: null, size: null, wasRead: false };
 }
 
-function digest(tree: Tree, path: string, fd: number, stat: Stats, budget: { left: number }): string | null {
+function digest(tree: Tree, path: string, fd: number, stat: Stats, budget: Budget): string | null {
   if (stat.isFile()) return hashFile(fd);
   return stat.isDirectory() ? hashDirectory(tree, path, fd, budget) : null;
 }
@@ -40,11 +46,12 @@ function hashFile(fd: number): string {
   return hash.digest("hex");
 }
 
-function hashDirectory(tree: Tree, path: string, fd: number, budget: { left: number }): string {
+function hashDirectory(tree: Tree, path: string, fd: number, budget: Budget): string {
   const hash = createHash("sha256");
+  budget.depth--;
   for (const name of readdirSync(`/proc/self/fd/${fd}`).sort()) {
-    if (budget.left-- <= 0) {
-      hash.update("more entries than are read\0");
+    if (budget.entries-- <= 0 || budget.depth <= 0) {
+      hash.update("more than is read\0");
       break;
     }
     const child = join(path, name);
@@ -53,5 +60,6 @@ function hashDirectory(tree: Tree, path: string, fd: number, budget: { left: num
     );
     hash.update(`${name}\0${inner.ok ? inner.value : inner.error.type}\0`);
   }
+  budget.depth++;
   return hash.digest("hex");
 }

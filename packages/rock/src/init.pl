@@ -101,13 +101,25 @@ sub spawn_child {
   syscall($SYS->{exit_group}, 127);
 }
 
+# An interactive bash asks its terminal for its settings whenever a command dies of a signal, and complains into the command's
+# output where it has none. So it gets one, which carries nothing: nobody reads or writes it, and commands do not see it.
+sub terminal {
+  my ($TIOCSPTLCK, $TIOCGPTN, $RDWR_NOCTTY) = (0x40045431, 0x80045430, 0402);
+  sysopen(my $master, '/dev/ptmx', $RDWR_NOCTTY) or return;
+  my ($unlock, $number) = (pack('i', 0), pack('i', 0));
+  ioctl($master, $TIOCSPTLCK, $unlock) && ioctl($master, $TIOCGPTN, $number) or return;
+  sysopen(my $slave, '/dev/pts/' . unpack('i', $number), $RDWR_NOCTTY) or return;
+  ($master, $slave);
+}
+
 sub start_shell {
+  my ($master, $slave) = terminal();
   my ($cmd_r, $cmd_w, $data_r, $data_w, $ctl_r, $ctl_w, $out_r, $out_w);
   pipe($cmd_r, $cmd_w); pipe($data_r, $data_w); pipe($ctl_r, $ctl_w); pipe($out_r, $out_w);
   my $pid = spawn_child(sub {
     open(my $null, '+<', '/dev/null');
     become('agent', $WORKDIR);
-    move_fds([$cmd_r, 0], [$null, 1], [$null, 2], [$out_w, 7], [$ctl_w, 8], [$data_r, 9]);
+    move_fds([$cmd_r, 0], [$null, 1], [$slave || $null, 2], [$out_w, 7], [$ctl_w, 8], [$data_r, 9]);
     %ENV = %ENVIRONMENT;
     exec { '/bin/bash' } 'bash', '--norc', '--noprofile', '--noediting', '-i';
     die "cannot start bash: $!\n";
@@ -115,7 +127,7 @@ sub start_shell {
   if (!defined $pid) { $shell = undef; return 0 }
   close $_ for $cmd_r, $data_r, $ctl_w, $out_w;
   unblock($data_w);
-  $shell = { pid => $pid, cmd => $cmd_w, data => $data_w, ctl => $ctl_r, out => $out_r, ctl_buffer => '' };
+  $shell = { pid => $pid, cmd => $cmd_w, data => $data_w, ctl => $ctl_r, out => $out_r, ctl_buffer => '', terminal => $master };
   write_all($cmd_w, $SHELL_SCRIPT);
   1;
 }
@@ -196,11 +208,12 @@ sub processes_of {
   keys %mine;
 }
 
+# The shell is only interrupted, so that its directory and variables outlive the command. It gives a command up only if the
+# program it waits for dies of that same interrupt; so there is one before the killing starts.
 sub kill_job {
-  my ($job) = @_;
-  kill 9, processes_of($job);
-  # The shell itself is only interrupted, so that its directory and variables outlive the command.
-  kill($job->{kind} eq 'shell' ? 'INT' : 'KILL', $job->{pid}) if $job->{pid};
+  my ($job, $signal) = @_;
+  if ($job->{kind} eq 'exec') { kill 9, $job->{pid}, processes_of($job) }
+  else { kill 2, $job->{pid}; kill $signal, processes_of($job) }
 }
 
 sub begin_end {
@@ -208,11 +221,13 @@ sub begin_end {
   return if $job->{ending};
   $job->{ending} = $why;
   $job->{give_up} = now() + $TERMINATION_GRACE;
-  kill_job($job);
+  kill_job($job, 2);
 }
 
 sub finish {
   my ($job, $status) = @_;
+  # An interrupt is enough for the shell to say that it is done, but not for a daemon to go.
+  kill 9, processes_of($job) if $job->{ending};
   delete $jobs{$job->{id}};
   for my $stream (qw(out err)) { drain($job->{$stream}, $job->{"${stream}_sink"}) if $job->{$stream} }
   my $killed = $job->{ending} || '';
@@ -284,9 +299,12 @@ my %handlers = (
     @$job{qw(in in_left)} = ($shell->{data}, $command);
     $jobs{$id} = $job;
     my $length = length $command;
+    # Separate lines, because an error or an interrupt in the command discards the rest of its line but not the next one. The last
+    # command's status is put back first, for a command that begins with `echo $?`; under `set -e` that would end the shell.
     write_all($shell->{cmd}, "LC_ALL=C IFS= builtin read -r -N $length -u 9 __ale_command\n"
+      . "[[ \$- == *e* ]] || __ale_status \"\$__ale_last\"\n"
       . "builtin eval \"\$__ale_command\" </dev/null >&7 2>&7 7>&- 8>&- 9<&-\n"
-      . "builtin printf '%d %s\\n' \$? $nonce >&8\n");
+      . "__ale_last=\$?; builtin printf '%d %s\\n' \"\$__ale_last\" $nonce >&8\n");
   },
 
   exec => sub {
@@ -351,7 +369,7 @@ sub expire {
   my $now = now();
   for my $job (values %jobs) {
     if (!$job->{ending}) { begin_end($job, 'timeout') if $now >= $job->{deadline}; next }
-    if ($now < $job->{give_up}) { kill_job($job); next }
+    if ($now < $job->{give_up}) { kill_job($job, 9); next }
     # It did not let go: the shell goes too, and whatever still multiplies with it.
     kill 9, $job->{pid};
     if ($now >= $job->{give_up} + $TERMINATION_GRACE) { kill 9, -1; $job->{give_up} = $now + 60 }

@@ -1,14 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync } from "node:fs";
 import { AleError } from "@ale/core";
-import { mountsUnder } from "./mounts.ts";
 import { MS_BIND, MS_SHARED, mount } from "./native.ts";
 import { findTool } from "./tools.ts";
 
 /**
  * crun refuses to run on hosts that keep some controllers on cgroup v1 and others on v2 ("hybrid"). It works in a mount
  * namespace that does not show the v2 hierarchy. One such namespace serves a driver; it is held by one small process and ends with it.
- * What is mounted under the sandboxes' directory is seen there too, and its end as well, because that directory is shared with it.
+ * What is mounted under the driver's directory is seen there too, and its end as well, because that directory is shared with it.
  */
 export interface MountSpace {
   /** Command line that enters the namespace. */
@@ -16,13 +14,13 @@ export interface MountSpace {
   close(): void;
 }
 
-export async function openMountSpace(sandboxes: string, unified: string): Promise<MountSpace> {
+export async function openMountSpace(space: string, unified: string): Promise<MountSpace> {
   const [unshare, nsenter] = [findTool("unshare"), findTool("nsenter")];
   if (unshare === undefined || nsenter === undefined)
     throw new AleError("tool-missing", "unshare and nsenter are not installed", {
       next: "apt install util-linux",
     });
-  share(sandboxes);
+  share(space);
   const script = 'umount -l "$1" && echo ready && read -r _';
   const argv = ["--mount", "--propagation", "slave", "sh", "-c", script, "sh", unified];
   const holder = spawn(unshare, argv, { stdio: ["pipe", "pipe", "inherit"], detached: true, cwd: "/" });
@@ -40,9 +38,7 @@ export async function openMountSpace(sandboxes: string, unified: string): Promis
 }
 
 function share(directory: string): void {
-  mkdirSync(directory, { recursive: true });
-  if (!mountsUnder(directory).includes(directory))
-    mount({ type: null, source: directory, target: directory, flags: MS_BIND });
+  mount({ type: null, source: directory, target: directory, flags: MS_BIND });
   mount({ type: null, source: null, target: directory, flags: MS_SHARED });
 }
 

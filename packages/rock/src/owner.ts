@@ -38,3 +38,14 @@ export function startTimeOf(pid: number): number | undefined {
     return undefined;
   }
 }
+
+/** The owner as the beginning of a file name; `parseOwnerName` reads it back. */
+export const ownerName = (owner: Owner): string =>
+  `${owner.bootId.replaceAll("-", "")}-${owner.pid}-${owner.startTime}`;
+
+export function parseOwnerName(name: string): Owner | undefined {
+  const match = /^([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})-(\d+)-(\d+)-/.exec(name);
+  if (match === null) return undefined;
+  const bootId = match.slice(1, 6).join("-");
+  return { bootId, pid: Number(match[6]), startTime: Number(match[7]) };
+}

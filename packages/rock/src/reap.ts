@@ -1,30 +1,43 @@
+import { rmSync } from "node:fs";
 import type { CgroupHost } from "./cgroup.ts";
 import { removeTraces } from "./container.ts";
+import { unmountUnder } from "./mounts.ts";
 import { isAlive } from "./owner.ts";
 import type { ReapReport } from "./sandbox.ts";
-import { listIds, readState } from "./state.ts";
+import { listSandboxes, listSpaces, type Space } from "./state.ts";
 
-/**
- * Removes the sandboxes of processes that are gone. The state file is written before anything else of a sandbox and removed
- * after everything else, so that a directory without a readable one belongs to a process that died at that very moment.
- */
+/** Removes the sandboxes of processes that are gone, and leaves those of living processes alone. */
 export async function reapDead(home: string, cgroups: CgroupHost): Promise<ReapReport> {
-  const reaped: string[] = [];
-  const alive: string[] = [];
-  const failures: { id: string; what: string }[] = [];
-  for (const id of listIds(home)) {
-    const state = readState(home, id);
-    if (state !== undefined && isAlive(state.owner)) {
-      alive.push(id);
-      continue;
-    }
+  const report = {
+    reaped: [] as string[],
+    alive: [] as string[],
+    failures: [] as { id: string; what: string }[],
+  };
+  for (const space of listSpaces(home)) {
+    if (isAlive(space.owner)) report.alive.push(...listSandboxes(space.directory));
+    else await reapSpace(space, cgroups, report);
+  }
+  return report;
+}
+
+async function reapSpace(
+  space: Space,
+  cgroups: CgroupHost,
+  report: { reaped: string[]; failures: { id: string; what: string }[] },
+): Promise<void> {
+  for (const id of listSandboxes(space.directory)) {
     try {
-      const clean = await removeTraces({ home, cgroups }, id);
-      if (clean) reaped.push(id);
-      else failures.push({ id, what: "its control groups still hold processes" });
+      if (await removeTraces({ space: space.directory, cgroups }, id)) report.reaped.push(id);
+      else report.failures.push({ id, what: "its control groups still hold processes" });
     } catch (error) {
-      failures.push({ id, what: error instanceof Error ? error.message : String(error) });
+      report.failures.push({ id, what: error instanceof Error ? error.message : String(error) });
     }
   }
-  return { reaped, alive, failures };
+  if (listSandboxes(space.directory).length === 0) removeSpace(space.directory);
+}
+
+/** Unmounts and removes a driver's directory. */
+export function removeSpace(directory: string): void {
+  unmountUnder(directory);
+  rmSync(directory, { recursive: true, force: true });
 }

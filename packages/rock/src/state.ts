@@ -1,21 +1,21 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import type { Owner } from "./owner.ts";
+import { type Owner, ownerName, parseOwnerName, self } from "./owner.ts";
 
 /**
- * What a driver writes down about each sandbox, so that another process can clean up after it. One directory a sandbox under
- * `<home>/rock/sandboxes`, holding `state.json` and everything else of the sandbox that lies on disk.
+ * What a driver leaves on disk, so that another process can clean up after it. One directory a driver under `<home>/rock`, whose
+ * name says which process owns it; in it one directory a sandbox, with `state.json` and all that the sandbox has on disk.
  */
 
-const State = z.object({
+const SandboxState = z.object({
   id: z.string(),
   image: z.string(),
   createdAtMs: z.number(),
   labels: z.record(z.string(), z.string()),
   owner: z.object({ pid: z.number(), startTime: z.number(), bootId: z.string() }),
 });
-export type State = z.infer<typeof State>;
+export type SandboxState = z.infer<typeof SandboxState>;
 
 export interface Places {
   readonly directory: string;
@@ -25,41 +25,60 @@ export interface Places {
   readonly root: string;
 }
 
-export const sandboxesDirectory = (home: string): string => join(home, "rock", "sandboxes");
-
-export function places(home: string, id: string): Places {
-  const directory = join(sandboxesDirectory(home), id);
+export function places(space: string, id: string): Places {
+  const directory = join(space, id);
   return { directory, ram: join(directory, "ram"), root: join(directory, "root") };
 }
 
-/** Written before anything else of the sandbox exists, so that no crash leaves a thing without an owner. */
-export function writeState(home: string, state: State): void {
-  const { directory } = places(home, state.id);
+/** A driver's directory: everything that its sandboxes have on the host lies or is mounted below it. */
+export interface Space {
+  readonly directory: string;
+  readonly owner: Owner;
+}
+
+export function createSpace(home: string, unique: string): Space {
+  const owner = self();
+  const directory = join(home, "rock", `${ownerName(owner)}-${unique}`);
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  return { directory, owner };
+}
+
+export function listSpaces(home: string): Space[] {
+  return entries(join(home, "rock")).flatMap((name) => {
+    const owner = parseOwnerName(name);
+    return owner === undefined ? [] : [{ directory: join(home, "rock", name), owner }];
+  });
+}
+
+/** Written before anything else of the sandbox exists. */
+export function writeSandboxState(space: string, state: SandboxState): void {
+  const { directory } = places(space, state.id);
   mkdirSync(directory, { mode: 0o700 });
-  const path = join(directory, "state.json");
-  writeFileSync(`${path}.new`, JSON.stringify(state));
-  renameSync(`${path}.new`, path);
+  writeFileSync(join(directory, "state.json"), JSON.stringify(state));
 }
 
 /** Undefined where it is missing or torn. */
-export function readState(home: string, id: string): State | undefined {
+export function readSandboxState(space: string, id: string): SandboxState | undefined {
   try {
-    return State.parse(JSON.parse(readFileSync(join(places(home, id).directory, "state.json"), "utf8")));
+    const text = readFileSync(join(places(space, id).directory, "state.json"), "utf8");
+    return SandboxState.parse(JSON.parse(text));
   } catch {
     return undefined;
   }
 }
 
-export function listIds(home: string): string[] {
+export function listSandboxes(space: string): string[] {
+  return entries(space).filter((name) => name.startsWith("sb-"));
+}
+
+export function removeSandboxDirectory(space: string, id: string): void {
+  rmSync(places(space, id).directory, { recursive: true, force: true });
+}
+
+function entries(directory: string): string[] {
   try {
-    return readdirSync(sandboxesDirectory(home));
+    return readdirSync(directory);
   } catch {
     return [];
   }
 }
-
-export function removeDirectory(home: string, id: string): void {
-  rmSync(places(home, id).directory, { recursive: true, force: true });
-}
-
-export type { Owner };
