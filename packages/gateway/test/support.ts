@@ -1,5 +1,7 @@
-import type { ContextProfile, Ids, ToolSchema } from "@ale/core";
-import { type Codec, codecFrom, nanoTokenizer } from "../src/index.ts";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { ContextProfile, Ids, Message, ToolSchema } from "@ale/core";
+import { type Codec, type ContextFull, codecFrom, nanoTokenizer, type Turn } from "../src/index.ts";
 
 export const NANO_WORDS = [
   "bash",
@@ -66,4 +68,37 @@ export function profileFor(
 export function countingIds(): Ids {
   let count = 0;
   return { next: (prefix) => `${prefix}_${count++}` };
+}
+
+const QWEN_LIKE = join(import.meta.dirname, "fixtures", "qwen-like");
+
+/** A small tokenizer and template of Qwen3's structure; `rewrite` changes the template's text. */
+export async function qwenLikeCodec(
+  rewrite: (template: string) => string = (template) => template,
+): Promise<Codec> {
+  const read = async (name: string): Promise<string> => readFile(join(QWEN_LIKE, name), "utf8");
+  return codecFrom({
+    tokenizer: JSON.parse(await read("tokenizer.json")),
+    config: JSON.parse(await read("tokenizer_config.json")),
+    generationConfig: JSON.parse(await read("generation_config.json")),
+    chatTemplate: rewrite(await read("chat_template.jinja")),
+  });
+}
+
+/** The assistant message that a turn leaves in the context. */
+export const said = (turn: Turn): Message => ({
+  role: "assistant",
+  content: turn.text,
+  toolCalls: [...turn.toolCalls],
+});
+
+/** What the tools answered, one message a call; for a malformed turn, the error. */
+export const observed = (turn: Turn, content: string): Message[] =>
+  turn.toolCalls.length === 0
+    ? [{ role: "tool", callId: "none", name: "error", content }]
+    : turn.toolCalls.map((call) => ({ role: "tool", callId: call.id, name: call.name, content }));
+
+export function turnOf(turn: Turn | ContextFull): Turn {
+  if ("type" in turn) throw new Error("the context is full");
+  return turn;
 }
