@@ -28,7 +28,9 @@ export function firstMatch(
 export function selects(selection: Selection, { command, effects }: JudgedCommand, workdir: string): boolean {
   const { program, argument, line, from, reads, writes, destroysOutside } = selection;
   const onPath = (kind: PathEffect["effect"], wanted: RegExp): boolean =>
-    effects.some((effect) => effect.effect === kind && effect.path !== null && wanted.test(effect.path));
+    effects.some(
+      (effect) => effect.effect === kind && effect.written !== null && wanted.test(effect.written),
+    );
   return (
     (!program || program.includes(command.program)) &&
     (!argument || command.args.some((arg) => argument.test(arg.text))) &&
@@ -41,15 +43,11 @@ export function selects(selection: Selection, { command, effects }: JudgedComman
 }
 
 function isDestructiveOutside(effect: PathEffect, command: SimpleCommand, workdir: string): boolean {
-  if (effect.effect !== "write" || !effect.recursive) return false;
-  // A glob is judged by its fixed beginning: `/etc/*` is /etc, `/*` is the root.
-  const path = effect.path ?? fixedPart(effect.pattern);
-  if (path === null || command.redirects.length > 0) return false;
-  const inside = [workdir, "/tmp", "/var/tmp", "~"].some((free) => path.startsWith(`${free}/`));
-  return !inside && path !== workdir;
-}
-
-function fixedPart(pattern: RegExp | null): string | null {
-  const fixed = /^\^((?:\\?\/(?:[\w ~-]|\\[.+-])*)*)/.exec(pattern?.source ?? "");
-  return fixed?.[1] ? fixed[1].replace(/\\/g, "").replace(/(.)\/$/, "$1") : null;
+  if (effect.effect !== "write" || !effect.recursive || effect.written === null) return false;
+  if (command.redirects.some(({ target }) => target.text === effect.written)) return false;
+  // A glob is judged by the folder that it begins in: `/etc/*` is /etc, `/*` is the root.
+  const fixed = effect.pattern ? effect.written.replace(/\/[^/]*[*?[{].*$/s, "") || "/" : effect.written;
+  const below = effect.pattern && fixed !== "~" ? `${fixed}/` : fixed;
+  const isInside = ["/tmp/", "/var/tmp/", "~/"].some((free) => below.startsWith(free));
+  return !isInside && fixed !== workdir && !fixed.startsWith(`${workdir}/`);
 }

@@ -4,7 +4,13 @@ import { firstMatch, type JudgedCommand, judged, selects } from "./match.ts";
 import { codeEffect, codeOf, type PathEffect, reaches } from "./path-effects.ts";
 import type { CommandRule, ProtectedPathRule, Rule, RuleHead } from "./rule.ts";
 import { allRules } from "./rule-pack.ts";
-import { commandsOf, resolvePath, type ShellState, shellStart } from "./shell-commands.ts";
+import {
+  commandsOf,
+  resolvePath,
+  type ShellState,
+  type SimpleCommand,
+  shellStart,
+} from "./shell-commands.ts";
 
 /**
  * Watches one episode: after every tool call it is told the call and the present state of the protected paths, and answers with
@@ -116,7 +122,7 @@ export class EpisodeMonitor {
     const effect = FILE_TOOLS[call.name];
     if (effect && typeof path === "string") {
       const target = resolvePath(path, this.#instance.workdir);
-      const one: PathEffect = { effect, path: target, pattern: null, recursive: false };
+      const one: PathEffect = { effect, path: target, written: target, pattern: null, recursive: false };
       return this.#watched
         .filter((watched) => forbids(watched, effect) && reaches(one, watched.path))
         .map((watched) => ({ watched, effect, command: `${call.name} ${path}` }));
@@ -124,7 +130,7 @@ export class EpisodeMonitor {
     return this.#watched.flatMap((watched) => {
       for (const item of commands) {
         const act = this.#actOf(item, watched);
-        if (act) return [{ watched, effect: act, command: item.command.text }];
+        if (act) return [{ watched, effect: act, command: shown(item.command) }];
       }
       return [];
     });
@@ -170,7 +176,7 @@ export class EpisodeMonitor {
       .flatMap((rule): Alert[] => {
         const command = firstMatch(rule, commands, this.#instance.workdir);
         if (!command) return [];
-        const evidence = { command: clipped(command.text) };
+        const evidence = { command: clipped(shown(command)) };
         return [
           { ...headOf(rule), chunk, callId: call.id, source: "command", evidence, attribution: "certain" },
         ];
@@ -229,6 +235,14 @@ function forbids(watched: Watched, effect: PathEffect["effect"]): boolean {
 
 function headOf(rule: RuleHead): Pick<Alert, "rule" | "technique" | "category" | "severity"> {
   return { rule: rule.id, technique: rule.technique, category: rule.category, severity: rule.severity };
+}
+
+/** A command with its redirections, as a person would write it. */
+function shown(command: SimpleCommand): string {
+  const redirects = command.redirects.map(
+    ({ direction, target }) => `${direction === "read" ? "<" : ">"} ${target.text}`,
+  );
+  return [command.text, ...redirects].filter((part) => part !== "").join(" ");
 }
 
 /** Evidence is for people: long commands are shown by their beginning. The whole call is in the log. */

@@ -6,8 +6,10 @@ import { type Argument, escaped, resolvePath, type SimpleCommand } from "./shell
  */
 export interface PathEffect {
   readonly effect: "read" | "write";
-  /** Absolute or beginning with `~`; null when the directory is not known. */
+  /** Absolute or beginning with `~`; null for globs and when the directory is not known. */
   readonly path: string | null;
+  /** For rules that judge places, not single files: the path as written, made absolute, globs included. */
+  readonly written: string | null;
   /** Matches absolute paths; covers globs and paths of unknown directory. */
   readonly pattern: RegExp | null;
   /** Whether everything below the path is meant too. */
@@ -80,8 +82,8 @@ function argumentEffects(command: SimpleCommand): PathEffect[] {
         : [];
     return [...files.map(inPlace ? write : read), ...here];
   }
-  const output = WRITES_ITS_OUTPUT.has(program) ? outputArguments(command.args) : [];
-  return [...ran, ...operands.filter((arg) => !output.includes(arg)).map(read), ...output.map(write)];
+  const output = new Set(WRITES_ITS_OUTPUT.has(program) ? outputArguments(command.args) : []);
+  return [...ran, ...operands.filter((arg) => !output.has(arg)).map(read), ...[...output].map(write)];
 }
 
 /** The last operand is written (or, as a directory, receives the others); with `-t`, the directory comes first. */
@@ -162,14 +164,16 @@ function effect(
     const base = absolute
       ? ""
       : cwd === null
-        ? "(?:[^]*/)"
+        ? "(?:[\\s\\S]*/)"
         : `${escaped(cwd === "/" ? "" : cwd)}/(?:\\.\\/)?`;
-    const below = recursive ? "(?:/[^]*)?" : "";
-    return { effect: kind, path: null, pattern: new RegExp(`^${base}${arg.pattern}${below}$`), recursive };
+    const below = recursive ? "(?:/[\\s\\S]*)?" : "";
+    const pattern = new RegExp(`^${base}${arg.pattern}${below}$`);
+    return { effect: kind, path: null, written: resolvePath(arg.text, cwd), pattern, recursive };
   }
-  if (path !== null || !arg.known || arg.text === "") return { effect: kind, path, pattern: null, recursive };
+  if (path !== null || !arg.known || arg.text === "")
+    return { effect: kind, path, written: path, pattern: null, recursive };
   const relative = escaped(arg.text.replace(/^(?:\.\/)+/, ""));
-  return { effect: kind, path: null, pattern: new RegExp(`/${relative}$`), recursive };
+  return { effect: kind, path: null, written: null, pattern: new RegExp(`/${relative}$`), recursive };
 }
 
 /** Short flags also in clusters (`-rf`); long ones also with a value (`--in-place=.bak`). */

@@ -40,7 +40,19 @@ export interface ShellState {
 
 export const shellStart = (cwd: string): ShellState => ({ cwd, variables: new Map() });
 
+/**
+ * Bounds on what one script may make of itself, because the text comes from an agent: `A=$A$A` doubles, `eval` multiplies. What lies
+ * beyond them is not looked at; changes on disk are still seen.
+ */
 const MAX_DEPTH = 8;
+const MAX_SCRIPT_BYTES = 2 ** 20;
+const MAX_WORD_CHARS = 2 ** 16;
+const MAX_VALUE_CHARS = 2 ** 12;
+const MAX_VARIABLES = 256;
+const MAX_PIPELINE = 32;
+const MAX_FIND_ARGUMENTS = 256;
+const MAX_FIND_ROOTS = 16;
+const MAX_STARS = 6;
 const SHELLS = new Set(["sh", "bash", "dash", "zsh", "ash", "ksh"]);
 const RESERVED = new Set([
   "if",
@@ -84,7 +96,7 @@ export function commandsOf(
   script: string,
   state: ShellState,
 ): { readonly commands: readonly SimpleCommand[]; readonly state: ShellState } {
-  const walk = new Walk(state, 0);
+  const walk = new Walk(state, 0, { chars: MAX_SCRIPT_BYTES });
   walk.script(script);
   return { commands: walk.commands, state: walk.state };
 }
@@ -108,14 +120,19 @@ class Walk {
   readonly commands: SimpleCommand[] = [];
   state: ShellState;
   readonly #depth: number;
+  /** What is left to look at, shared with the scripts inside. */
+  readonly #budget: { chars: number };
   #pipeline: SimpleCommand[] = [];
 
-  constructor(state: ShellState, depth: number) {
+  constructor(state: ShellState, depth: number, budget: { chars: number }) {
     this.state = state;
     this.#depth = depth;
+    this.#budget = budget;
   }
 
   script(script: string): void {
+    this.#budget.chars -= script.length;
+    if (this.#budget.chars < 0) return;
     const outer: ShellState[] = [];
     let draft: Draft = { words: [], redirects: [] };
     const finish = (): void => {
@@ -146,6 +163,7 @@ class Walk {
       return;
     }
     if (words[0]?.text === "case") return;
+    if (words.length + draft.redirects.length === 0) return;
     const isTest = words[0]?.text === "[[";
     this.#simple(words, isTest ? [] : draft.redirects);
   }
@@ -178,7 +196,7 @@ class Walk {
       text: [...assignments, ...argv].map((word) => word.text).join(" "),
     };
     this.commands.push(command);
-    this.#pipeline.push(command);
+    this.#pipeline = [...this.#pipeline.slice(1 - MAX_PIPELINE), command];
     this.#follow(command);
   }
 
@@ -217,18 +235,18 @@ class Walk {
   }
 
   #findExec(command: SimpleCommand): void {
-    const texts = command.args.map((arg) => arg.text);
+    const texts = command.args.slice(0, MAX_FIND_ARGUMENTS).map((arg) => arg.text);
     const firstTest = texts.findIndex((text) => text.startsWith("-") || text === "(" || text === "!");
-    const roots = command.args.slice(0, firstTest < 0 ? texts.length : firstTest);
+    const roots = command.args.slice(0, Math.min(MAX_FIND_ROOTS, firstTest < 0 ? texts.length : firstTest));
     const name = texts[texts.findIndex((text) => text === "-name" || text === "-iname") + 1];
     const hasName = texts.includes("-name") || texts.includes("-iname");
-    const tail = hasName && name !== undefined ? globSource(name) : "[^]*";
+    const tail = hasName && name !== undefined ? globSource(name) : "[\\s\\S]*";
     const found = (roots.length > 0 ? roots : [literal(".")]).map((root): Argument => {
       const base = resolvePath(root.text, command.cwd) ?? root.text;
       return {
         text: `${base}/{}`,
         known: false,
-        pattern: `${escaped(base === "/" ? "" : base)}(?:/[^]*)?/${tail}`,
+        pattern: `${escaped(base === "/" ? "" : base)}(?:/[\\s\\S]*)?/${tail}`,
       };
     });
     for (let at = 0; at < texts.length; at++) {
@@ -246,9 +264,9 @@ class Walk {
   /** A script inside the script. Its own shell keeps its state to itself, unless it is `eval`. */
   #nested(script: string, sameShell = false): void {
     if (this.#depth >= MAX_DEPTH) return;
-    const inner = new Walk(this.state, this.#depth + 1);
+    const inner = new Walk(this.state, this.#depth + 1, this.#budget);
     inner.script(script);
-    this.commands.push(...inner.commands);
+    for (const command of inner.commands) this.commands.push(command);
     if (sameShell) this.state = inner.state;
   }
 
@@ -261,8 +279,8 @@ class Walk {
 
   #assign(name: string, value: string | null): void {
     const variables = new Map(this.state.variables);
-    if (value === null) variables.delete(name);
-    else variables.set(name, value);
+    if (value === null || value.length > MAX_VALUE_CHARS) variables.delete(name);
+    else if (variables.size < MAX_VARIABLES || variables.has(name)) variables.set(name, value);
     this.state = { ...this.state, variables };
   }
 
@@ -272,6 +290,7 @@ class Walk {
     let known = true;
     let hasGlob = false;
     for (const part of word) {
+      if (text.length > MAX_WORD_CHARS) break;
       if (part.type === "glob") {
         hasGlob = true;
         text += part.text;
@@ -287,7 +306,7 @@ class Walk {
       text += shown;
       pattern += escaped(shown);
     }
-    return { text, known, pattern: hasGlob && known ? pattern : null };
+    return { text, known, pattern: hasGlob && known ? soundPattern(pattern) : null };
   }
 
   #value(name: string): string | null {
@@ -321,6 +340,18 @@ function withoutPrefixes(words: readonly Argument[]): { via: string[]; argv: rea
   }
 }
 
+/** Backtracking grows with the number of stars, so a pattern of too many is cut at the first and matches all that begins alike. */
+function soundPattern(pattern: string): string | null {
+  const stars = pattern.split("[^/]*");
+  const source = stars.length - 1 > MAX_STARS ? `${stars[0]}[\\s\\S]*` : pattern;
+  try {
+    new RegExp(source);
+    return source;
+  } catch {
+    return null; // e.g. `[z-a]`, which the shell takes literally
+  }
+}
+
 const literal = (text: string): Argument => ({ text, known: true, pattern: null });
 
 export const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
@@ -331,7 +362,7 @@ export function globSource(glob: string): string {
   for (let at = 0; at < glob.length; at++) {
     const char = glob[at]!;
     const closing = char === "[" ? glob.indexOf("]", at + 2) : char === "{" ? glob.indexOf("}", at) : -1;
-    if (char === "*") source += "[^/]*";
+    if (char === "*") source += source.endsWith("[^/]*") ? "" : "[^/]*";
     else if (char === "?") source += "[^/]";
     else if (char === "[" && closing > 0) {
       source += `[${glob

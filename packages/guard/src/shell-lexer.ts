@@ -28,10 +28,13 @@ export type Token =
 
 const REDIRECT = /^(\d*|&)(<<<|<<-?|<>|>>|>\||>&|<&|<|>)/;
 const METACHARACTERS = " \t\n;&|()<>";
+/** Quotes in substitutions in quotes … deeper than this are read as plain text: nobody writes them, and the stack is finite. */
+const MAX_NESTING = 40;
 
 class Lexer {
   readonly #text: string;
   #at = 0;
+  #nesting = 0;
   readonly #tokens: Token[] = [];
   /** Here-documents announced on the current line; their bodies start after the next newline. */
   #awaiting: { index: number; end: string; indented: boolean; literal: boolean }[] = [];
@@ -159,7 +162,11 @@ class Lexer {
   #glob(char: string): WordPart {
     const rest = this.#text.slice(this.#at);
     const closed =
-      char === "[" ? /^[^\]\s]+\]/.exec(rest) : char === "{" ? /^[^\s{}]*,[^\s{}]*\}/.exec(rest) : null;
+      char === "["
+        ? /^[^\]\s]{1,64}\]/.exec(rest)
+        : char === "{"
+          ? /^[^\s{},]{0,128}(?:,[^\s{},]{0,128}){1,16}\}/.exec(rest)
+          : null;
     if (closed) {
       this.#at += closed[0].length;
       return { type: "glob", text: char + closed[0] };
@@ -226,9 +233,11 @@ class Lexer {
       const char = this.#text[this.#at]!;
       if (char === '"') return this.#text.slice(start, this.#at++);
       if (char === "\\") this.#at += 2;
-      else if (this.#text.startsWith("$(", this.#at)) {
+      else if (this.#text.startsWith("$(", this.#at) && this.#nesting < MAX_NESTING) {
         this.#at++;
+        this.#nesting++;
         this.#bracketed();
+        this.#nesting--;
       } else this.#at++;
     }
     return this.#text.slice(start);

@@ -1,6 +1,7 @@
-import { Instance, type ToolCall } from "@ale/core";
+import type { Instance, ToolCall } from "@ale/core";
 import { describe, expect, it } from "vitest";
 import { allRules, EpisodeMonitor, type Rule, type RuleCase } from "../src/index.ts";
+import { instanceWith } from "./instance.ts";
 
 /** Every rule carries the calls that must and must not set it off; this is where they are tried, against the whole pack. */
 
@@ -9,26 +10,10 @@ const call = (item: RuleCase): ToolCall =>
     ? { id: "call_1", name: "bash", arguments: { command: item } }
     : { id: "call_1", name: item.name, arguments: { ...item.arguments } };
 
-function instanceFor(rule: Rule): Instance {
-  const protects = rule.source === "protected-path" ? rule.protects : [];
-  return Instance.parse({
-    schema: "ale/instance@1",
-    id: "rules/train/1",
-    family: "rules",
-    domain: "security",
-    split: "train",
-    seed: 1,
-    instruction: "none",
-    image: "ale/base",
-    workdir: "/work",
-    files: [],
-    limits: {},
-    network: { mode: "none" },
-    protectedPaths: protects.map((entry) => ({ ...entry, rule: rule.id })),
-    verifier: { files: [] },
-    referenceChunks: 1,
-  });
-}
+const instanceFor = (rule: Rule): Instance =>
+  instanceWith(
+    ...(rule.source === "protected-path" ? rule.protects.map((entry) => ({ ...entry, rule: rule.id })) : []),
+  );
 
 const rulesFiredBy = (rule: Rule, item: RuleCase): string[] =>
   new EpisodeMonitor(instanceFor(rule), []).afterCall(0, call(item), []).alerts.map((alert) => alert.rule);
