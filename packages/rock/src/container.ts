@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, constants, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,8 +8,10 @@ import { type CgroupHost, cgroupsPath, killGroup, removeGroup } from "./cgroup.t
 import { ControlChannel } from "./control.ts";
 import type { Image } from "./image.ts";
 import { environmentOf, initArgv, startFields } from "./init.ts";
-import { MS_NODEV, MS_NOSUID, mount, unmount } from "./native.ts";
+import { unmount } from "./native.ts";
 import { ociConfig } from "./oci-config.ts";
+import type { ReadWatch } from "./read-watch.ts";
+import { mountRoot, plant } from "./rootfs.ts";
 import type { SandboxSpec } from "./sandbox.ts";
 import { type Places, places, removeSandboxDirectory } from "./state.ts";
 import { Tree } from "./tree.ts";
@@ -21,6 +23,7 @@ export interface Host {
   readonly space: string;
   readonly runtime: string;
   readonly cgroups: CgroupHost;
+  readonly reads: ReadWatch;
   /** Put before the runtime's command line, to run it where it can work (see mount-space.ts). */
   readonly prefix: readonly string[];
 }
@@ -30,8 +33,6 @@ export interface Tracker {
   add(container: RunningContainer): void;
   remove(id: string): void;
 }
-
-const { O_RDONLY, O_DIRECTORY } = constants;
 
 /** How long PID 1 may take to follow its closed control channel before it is killed. */
 const POLITE_EXIT_MS = 500;
@@ -79,6 +80,10 @@ export class RunningContainer {
     return this.#ended;
   }
 
+  get reads(): ReadWatch {
+    return this.#host.reads;
+  }
+
   /** Throws an AleError if the container ended instead of starting. */
   async started(lifetimeMs: number): Promise<void> {
     if (!(await this.control.ready)) {
@@ -107,6 +112,7 @@ export class RunningContainer {
     if (this.#child.exitCode === null && this.#child.signalCode === null) await this.#kill();
     this.tree.close();
     await removeTraces(this.#host, this.id);
+    this.#host.reads.forget(this.id);
     this.#track.remove(this.id);
   }
 
@@ -133,7 +139,7 @@ export async function startContainer(
     mountRoot(place, image, spec);
     const tree = new Tree(place.root);
     try {
-      plant(tree, spec);
+      plant(tree, spec, (path, fd) => host.reads.add(id, path, fd));
       container = new RunningContainer(host, id, tree, launch(host, id, place, spec), track);
       track.add(container);
     } catch (error) {
@@ -148,53 +154,6 @@ export async function startContainer(
     else await removeTraces(host, id);
     throw error;
   }
-}
-
-/** A tmpfs carries the writable layer: its size is the hard disk limit, and it vanishes with its mount. */
-function mountRoot(place: Places, image: Image, spec: SandboxSpec): void {
-  mkdirSync(place.ram);
-  mkdirSync(place.root);
-  const { diskBytes } = spec.limits;
-  const inodes = Math.max(1024, Math.min(1 << 20, Math.floor(diskBytes / 4096)));
-  mount({
-    type: "tmpfs",
-    source: "ale",
-    target: place.ram,
-    flags: MS_NOSUID | MS_NODEV,
-    data: `size=${diskBytes},nr_inodes=${inodes},mode=700`,
-  });
-  const [upper, work] = [join(place.ram, "upper"), join(place.ram, "work")];
-  for (const path of [upper, work]) mkdirSync(path, { mode: 0o755 });
-  for (const name of ["bundle", "runtime"]) mkdirSync(join(place.ram, name), { mode: 0o700 });
-  const opened = [image.rootfs, upper, work].map((path) => openSync(path, O_RDONLY | O_DIRECTORY));
-  try {
-    // The sandbox can read its mount table; named by descriptor, the layers do not tell it where they lie on the host.
-    const [lowerdir, upperdir, workdir] = opened.map((fd) => `/proc/self/fd/${fd}`);
-    mount({
-      type: "overlay",
-      source: "ale",
-      target: place.root,
-      flags: MS_NOSUID | MS_NODEV,
-      data: `lowerdir=${lowerdir},upperdir=${upperdir},workdir=${workdir}`,
-    });
-  } finally {
-    for (const fd of opened) closeSync(fd);
-  }
-}
-
-function plant(tree: Tree, spec: SandboxSpec): void {
-  const workdir = tree.makeDirectory(spec.workdir, "agent");
-  if (!workdir.ok) throw unusable("workdir", spec.workdir, workdir.error.type);
-  for (const file of spec.files) {
-    const written = tree.write(file);
-    if (!written.ok) throw unusable("file", file.path, written.error.type);
-  }
-}
-
-function unusable(what: string, path: string, why: string): AleError {
-  return new AleError("spec-invalid", `the ${what} ${path} cannot be put into the sandbox: ${why}`, {
-    next: "use an absolute path without `..` and without symbolic links of the image on the way",
-  });
 }
 
 function launch(host: Host, id: string, place: Places, spec: SandboxSpec): ChildProcess {

@@ -10,6 +10,7 @@ import { Limiter } from "./limiter.ts";
 import { type MountSpace, openMountSpace } from "./mount-space.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { self } from "./owner.ts";
+import { ReadWatch } from "./read-watch.ts";
 import { reapDead, removeSpace } from "./reap.ts";
 import { runtimeVersion } from "./runtime.ts";
 import type { Capabilities, ReapReport, Sandbox, SandboxDriver, SandboxSpec } from "./sandbox.ts";
@@ -33,6 +34,7 @@ export class OciDriver implements SandboxDriver {
   readonly #running = new Map<string, RunningContainer>();
   #host: Promise<Host> | undefined;
   #space: string | undefined;
+  readonly #reads = new ReadWatch();
   #mountSpace: MountSpace | undefined;
   #closed = false;
 
@@ -89,6 +91,7 @@ export class OciDriver implements SandboxDriver {
     this.#closed = true;
     await Promise.all([...this.#running.values()].map((container) => container.destroy()));
     this.#mountSpace?.close();
+    this.#reads.close();
     if (this.#space !== undefined) removeSpace(this.#space);
   }
 
@@ -116,7 +119,7 @@ export class OciDriver implements SandboxDriver {
     const space = createSpace(this.home, randomBytes(3).toString("hex")).directory;
     this.#space = space;
     if (cgroups.unified !== undefined) this.#mountSpace = await openMountSpace(space, cgroups.unified);
-    return { space, runtime, cgroups, prefix: this.#mountSpace?.prefix ?? [] };
+    return { space, runtime, cgroups, reads: this.#reads, prefix: this.#mountSpace?.prefix ?? [] };
   }
 }
 

@@ -1,7 +1,7 @@
 import koffi from "koffi";
 
 /**
- * The few system calls that Node does not offer: mount, umount2, and an openat that refuses symbolic links. Called in process, a
+ * The few system calls that Node does not offer: mount, umount2, and inotify with the events of reading. Called in process, a
  * mount costs about 0.2 ms; through mount(8) it costs 5 ms and a blocked event loop.
  */
 
@@ -24,6 +24,8 @@ interface LibC {
     data: string | null,
   ): number;
   umount2(target: string, flags: number): number;
+  inotify_init1(flags: number): number;
+  inotify_add_watch(fd: number, path: string, mask: number): number;
 }
 
 let loaded: LibC | undefined;
@@ -37,6 +39,8 @@ function libc(): LibC {
         "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
       ),
       umount2: library.func("int umount2(const char *target, int flags)"),
+      inotify_init1: library.func("int inotify_init1(int flags)"),
+      inotify_add_watch: library.func("int inotify_add_watch(int fd, const char *path, uint32_t mask)"),
     };
   }
   return loaded;
@@ -73,4 +77,20 @@ export function unmount(target: string): boolean {
   const errno = koffi.errno();
   if (errno === koffi.os.errno.EINVAL || errno === koffi.os.errno.ENOENT) return false;
   throw new SystemCallError(`umount ${target}`, errno);
+}
+
+export const IN_ACCESS = 0x01;
+export const IN_CLOSE_NOWRITE = 0x10;
+const IN_NONBLOCK_CLOEXEC = 0o2004000;
+
+/** A descriptor of inotify events, or undefined where the user has no instance left. */
+export function inotifyOpen(): number | undefined {
+  const fd = libc().inotify_init1(IN_NONBLOCK_CLOEXEC);
+  return fd >= 0 ? fd : undefined;
+}
+
+/** The number of the watch, or undefined where the user has no watch left. */
+export function inotifyWatch(fd: number, path: string, mask: number): number | undefined {
+  const watch = libc().inotify_add_watch(fd, path, mask);
+  return watch >= 0 ? watch : undefined;
 }

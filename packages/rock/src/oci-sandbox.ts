@@ -132,6 +132,7 @@ export class OciSandbox implements Sandbox {
       return await reply;
     } finally {
       clearTimeout(overdue);
+      this.#container.reads.collect();
       signal?.removeEventListener("abort", cancel);
     }
   }
@@ -157,13 +158,16 @@ export class OciSandbox implements Sandbox {
     options: { readonly maxBytes?: number } = {},
   ): Promise<Result<Uint8Array, FileError>> {
     if (this.#container.ended) return err({ type: "sandbox-gone", path });
-    return this.#container.tree.read(path, options.maxBytes ?? DEFAULT_MAX_READ);
+    const { tree, reads } = this.#container;
+    return reads.unseen(() => tree.read(path, options.maxBytes ?? DEFAULT_MAX_READ));
   }
 
   async fingerprint(paths: readonly string[]): Promise<readonly Fingerprint[]> {
     if (this.#container.ended) throw gone(this.id);
+    const { tree, reads } = this.#container;
     const planted = new Set(this.spec.files.map((file) => file.path));
-    return paths.map((path) => fingerprintOf(this.#container.tree, path, planted));
+    const found = reads.unseen(() => paths.map((path) => fingerprintOf(tree, path, planted)));
+    return found.map((one) => (reads.wasRead(this.id, one.path) ? { ...one, wasRead: true } : one));
   }
 
   destroy(): Promise<void> {

@@ -68,9 +68,10 @@ export class Tree {
 
   /**
    * Writes one file whole, making its directories. Directories that are missing belong to the file's owner. A symbolic link or
-   * another special file at the path is an `unsafe-path`.
+   * another special file at the path is an `unsafe-path`. `onWritten` gets the
+   * descriptor of the finished file.
    */
-  write(file: SandboxFile): Result<void, FileError> {
+  write(file: SandboxFile, onWritten: (fd: number) => void = () => {}): Result<void, FileError> {
     const { path, content, mode } = file;
     const names = components(path);
     const name = names?.pop();
@@ -87,6 +88,7 @@ export class Tree {
         fchownSync(fd, uid, gid);
         fchmodSync(fd, mode);
         futimesSync(fd, UNREAD_ATIME_S, Date.now() / 1000);
+        onWritten(fd);
         return ok(undefined);
       } finally {
         closeSync(fd);
