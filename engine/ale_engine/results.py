@@ -8,6 +8,8 @@ from .errors import EngineError
 from .sampler import SampleResult
 from .trainer import LossResult
 
+LOSS_OUTPUT_TYPE = "TorchLossReturn"
+
 
 def to_json(value: Any) -> Any:
     """What the client gets for a finished promise that did not fail. NaN becomes null on the wire."""
@@ -23,7 +25,7 @@ def loss_json(result: LossResult) -> dict[str, Any]:
         {"logprobs": {"data": part.ravel().tolist(), "dtype": "float32", "shape": list(part.shape)}}
         for part in result.logprobs
     ]
-    return {"loss_fn_output_type": "TorchLossReturn", "loss_fn_outputs": outputs, "metrics": result.metrics}
+    return {"loss_fn_output_type": LOSS_OUTPUT_TYPE, "loss_fn_outputs": outputs, "metrics": result.metrics}
 
 
 def sample_json(result: SampleResult) -> dict[str, Any]:
