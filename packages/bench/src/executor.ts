@@ -51,21 +51,30 @@ export async function executeAction(
   }
 }
 
-/** Performs an actor's actions until it ends or submits; the observations come back. */
+export interface Execution {
+  readonly actions: readonly Action[];
+  /** One for each action. */
+  readonly results: readonly ActionResult[];
+}
+
+/** Performs an actor's actions until it ends or submits. */
 export async function executeActions(
   sandbox: Sandbox,
   actor: Actor | readonly Action[],
   signal?: AbortSignal,
-): Promise<{ readonly actions: readonly Action[]; readonly observations: readonly string[] }> {
+): Promise<Execution> {
   const next = typeof actor === "function" ? actor : scripted(actor);
   const actions: Action[] = [];
+  const results: ActionResult[] = [];
   const observations: string[] = [];
   for (let action = next(observations); action !== null; action = next(observations)) {
+    const result = await executeAction(sandbox, action, signal);
     actions.push(action);
-    observations.push((await executeAction(sandbox, action, signal)).content);
+    results.push(result);
+    observations.push(result.content);
     if (action.name === "submit") break;
   }
-  return { actions, observations };
+  return { actions, results };
 }
 
 async function cat(sandbox: Sandbox, path: string, signal?: AbortSignal): Promise<ActionResult> {

@@ -8,7 +8,14 @@ export {
   sandboxRun,
 } from "./admission.ts";
 export { openEnvironment } from "./environment.ts";
-export { type ActionResult, type Actor, executeAction, executeActions, scripted } from "./executor.ts";
+export {
+  type ActionResult,
+  type Actor,
+  type Execution,
+  executeAction,
+  executeActions,
+  scripted,
+} from "./executor.ts";
 export type * from "./family.ts";
 export { harborFiles, writeHarborTask } from "./harbor.ts";
 export { type Expert, type ExpertOptions, type ExpertStep, expertPolicy } from "./oracle.ts";

@@ -35,10 +35,17 @@ const TASK_WORDS = (
   "climb bisect up down yes bad good"
 ).split(" ");
 
-/** What shells and tools say when something goes wrong; an agent that errs reads these often. */
+/** What shells and programs say when something goes wrong; an agent that errs reads these often. */
 const ERROR_WORDS = (
-  "no such o or directory not found cannot stat line exit code error invalid missing operand number illegal are the same " +
-  "syntax unexpected operand is a"
+  "no such o or directory not found cannot stat line invalid missing operand number llegal are the same and syntax unexpected " +
+  "operator is a for reading failed near newline token while looking matching access mode after try ry help more information " +
+  "usage option requires an argument standard input destination overwrite expected at field start create irectory nonexistent"
+).split(" ");
+
+/** What the agent's own tools say. */
+const TOOL_ANSWERS = (
+  "ok error exit killed timeout unknown tool value values for is string match matches empty too large many text control end call " +
+  "characters cut"
 ).split(" ");
 
 /** Runs of characters that are neither lower-case letters nor digits, exactly as they occur. */
@@ -65,6 +72,28 @@ const PUNCTUATION: readonly string[] = [
   ": N",
   " '",
   "'",
+  "' ",
+  "'\n",
+  ": '",
+  ": ‘",
+  " ‘",
+  "’",
+  "’\n",
+  "'\nT",
+  "’\nT",
+  " -- '",
+  " --",
+  ".\n",
+  " `",
+  " `)'",
+  " `|'",
+  "(",
+  ")",
+  ": (",
+  ": D",
+  " EOF ",
+  ": [: -",
+  ": [: I",
 ];
 
 /**
@@ -72,7 +101,15 @@ const PUNCTUATION: readonly string[] = [
  * messages of the families. Names come first. The ten digits are not listed: each is one piece of its own.
  */
 export const NANO_WORDS: readonly string[] = [
-  ...new Set([...NAMES, ...TOOL_WORDS, ...COMMAND_WORDS, ...TASK_WORDS, ...ERROR_WORDS, ...PUNCTUATION]),
+  ...new Set([
+    ...NAMES,
+    ...TOOL_WORDS,
+    ...COMMAND_WORDS,
+    ...TASK_WORDS,
+    ...ERROR_WORDS,
+    ...TOOL_ANSWERS,
+    ...PUNCTUATION,
+  ]),
 ];
 
 const PIECE = /[a-z]+|[0-9]|[^a-z0-9]+/g;

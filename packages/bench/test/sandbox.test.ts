@@ -8,6 +8,7 @@ import {
   makeTask,
   openEnvironment,
   oracleActor,
+  pieces,
   sandboxRun,
   unknownPieces,
   verify,
@@ -35,12 +36,32 @@ describe.skipIf(reason !== null)(`in real sandboxes${reason === null ? "" : ` (s
       },
     );
 
-    it("shows short observations in the closed vocabulary", async () => {
+    it("never fails on the way, and shows short observations in the closed vocabulary", async () => {
       const task = makeTask(id, "train", 11);
       await using sandbox = await openEnvironment(driver, task.instance);
-      const { observations } = await executeActions(sandbox, oracleActor(task));
-      for (const observation of observations) expect(unknownPieces(observation), observation).toEqual([]);
+      const { results } = await executeActions(sandbox, oracleActor(task));
+      for (const { content, isError } of results) {
+        expect(unknownPieces(content), content).toEqual([]);
+        expect(pieces(content).length, content).toBeLessThanOrEqual(25);
+        expect(isError, content).toBe(false);
+      }
     });
+  });
+
+  it("reads the commonest mistakes of an agent in the closed vocabulary", async () => {
+    await using sandbox = await openEnvironment(driver, makeTask("games", "train", 0).instance);
+    for (const command of [
+      "moss",
+      "sh moss 4",
+      "cat moss",
+      "mv moss newt",
+      "head -1 moss",
+      "max 3",
+      "echo $((4*))",
+    ])
+      expect(unknownPieces((await sandbox.shell.run(command)).output.replace(/\*.*/, "")), command).toEqual(
+        [],
+      );
   });
 
   describe("verifier", () => {
