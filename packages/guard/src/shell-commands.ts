@@ -23,7 +23,7 @@ export interface SimpleCommand {
   readonly redirects: readonly { readonly direction: "read" | "write"; readonly target: Argument }[];
   /** Literal text on standard input, from a here-document, a here-string or a literal `echo` in front of the pipe. */
   readonly stdin: string | null;
-  /** Programs before this one in its pipeline. */
+  /** Programs before this one in its pipeline, each once. */
   readonly from: readonly string[];
   /** Prefixes that were taken off, outermost first. */
   readonly via: readonly string[];
@@ -122,7 +122,9 @@ class Walk {
   readonly #depth: number;
   /** What is left to look at, shared with the scripts inside. */
   readonly #budget: { chars: number };
-  #pipeline: SimpleCommand[] = [];
+  /** Names of the programs of the current pipeline so far, and its last command. */
+  #from: readonly string[] = [];
+  #before: SimpleCommand | null = null;
 
   constructor(state: ShellState, depth: number, budget: { chars: number }) {
     this.state = state;
@@ -144,7 +146,10 @@ class Walk {
       else if (token.type === "redirect") draft.redirects.push(token);
       else {
         finish();
-        if (token.text !== "|") this.#pipeline = [];
+        if (token.text !== "|") {
+          this.#from = [];
+          this.#before = null;
+        }
         // What a subshell does to directory and variables ends with it.
         if (token.text === "(") outer.push(this.state);
         if (token.text === ")") this.state = outer.pop() ?? this.state;
@@ -190,19 +195,21 @@ class Walk {
         direction === "read" || direction === "write" ? [{ direction, target: this.#expand(target) }] : [],
       ),
       stdin: bodies.at(-1) ?? this.#pipedText(),
-      from: this.#pipeline.map((earlier) => earlier.program),
+      from: this.#from,
       via,
       cwd: this.state.cwd,
       text: [...assignments, ...argv].map((word) => word.text).join(" "),
     };
     this.commands.push(command);
-    this.#pipeline = [...this.#pipeline.slice(1 - MAX_PIPELINE), command];
+    if (!this.#from.includes(command.program) && this.#from.length < MAX_PIPELINE)
+      this.#from = [...this.#from, command.program];
+    this.#before = command;
     this.#follow(command);
   }
 
   /** What the command before the pipe prints, when that can be read off its arguments. */
   #pipedText(): string | null {
-    const before = this.#pipeline.at(-1);
+    const before = this.#before;
     if (!before || !["echo", "printf"].includes(before.program))
       return before?.program === "cat" ? before.stdin : null;
     const words = before.args.filter((arg) => !/^-[neE]+$/.test(arg.text)).map((arg) => arg.text);
