@@ -1,5 +1,6 @@
 import { usageError } from "./args.ts";
 import type { Command } from "./command.ts";
+import { benchRun } from "./commands/bench-run.ts";
 import { doctor } from "./commands/doctor.ts";
 import { episodesLs } from "./commands/episodes-ls.ts";
 import { episodesShow } from "./commands/episodes-show.ts";
@@ -11,6 +12,7 @@ import { suggest } from "./suggest.ts";
 /** Every verb of `ale`, in the order in which the help shows them. */
 export const COMMANDS: readonly Command[] = [
   train,
+  benchRun,
   episodesLs,
   episodesShow,
   episodesVerify,

@@ -21,6 +21,7 @@ export {
   connectTinker,
   type LossResult,
   type OptimResultMetrics,
+  type SavedWeights,
   type TinkerClient,
   type TinkerClientOptions,
   type TinkerModel,

@@ -1,7 +1,7 @@
 import { AleError } from "@ale/core";
 import { afterEach, describe, expect, test } from "vitest";
 import { engineCalls } from "../src/engine/calls.ts";
-import { connectTinker, weightedDatum } from "../src/index.ts";
+import { connectTinker, scoringDatum, weightedDatum } from "../src/index.ts";
 import { reply, type Script, type ScriptedServer, scriptedServer } from "./scripted-server.ts";
 
 let server: ScriptedServer;
@@ -163,14 +163,32 @@ describe("the order of training calls", () => {
     const client = connectTinker({ baseUrl });
     const model = await (await client.createSession()).createModel({ baseModel: "nano" });
     const adam = { learningRate: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0, gradClipNorm: 1 };
-    const [step, path] = await Promise.all([model.optimStep(adam), model.saveWeights("a")]);
+    const [step, saved] = await Promise.all([model.optimStep(adam), model.saveWeights("a")]);
     expect(step.gradNorm).toBe(2);
-    expect(path).toBe("tinker://m/weights/a");
+    expect(saved).toEqual({ path: "tinker://m/weights/a", directory: null });
     expect(most).toBe(1);
     expect(server.seen.slice(2).map(({ path: call, body }) => [call, body.seq_id])).toEqual([
       ["/optim_step", 1],
       ["/save_weights", 2],
     ]);
+    client.close();
+  });
+
+  test("is not continued after a call of which nobody knows whether it was carried out", async () => {
+    const baseUrl = await serve((seen, response) => {
+      if (seen.path === "/create_session") return reply(response, 200, { session_id: "s" });
+      if (seen.path === "/create_model")
+        return reply(response, 200, { request_id: "1", result: { model_id: "m" } });
+      if (seen.path === "/save_weights")
+        return reply(response, 400, { error: "exists already", category: "user" });
+    });
+    const client = connectTinker({ baseUrl });
+    const model = await (await client.createSession()).createModel({ baseModel: "nano" });
+    await expect(model.saveWeights("a")).rejects.toMatchObject({ code: "engine-rejected" });
+    await expect(model.forward([scoringDatum([1, 2])], AbortSignal.timeout(50))).rejects.toMatchObject({
+      name: "TimeoutError",
+    });
+    await expect(model.saveWeights("b")).rejects.toMatchObject({ code: "engine-uncertain" });
     client.close();
   });
 });

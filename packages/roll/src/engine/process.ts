@@ -10,7 +10,7 @@ import {
   rmSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { delimiter, dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AleError } from "@ale/core";
 import { z } from "zod";
@@ -106,8 +106,9 @@ function engineArguments(options: EngineOptions, readyFile: string): string[] {
     "ale_engine",
     ...["--host", "127.0.0.1", "--port", String(options.port ?? 0)],
     ...["--ready-file", readyFile, "--parent-pid", String(process.pid)],
-    ...["--state-dir", options.stateDir, "--threads", String(options.threads)],
-    ...Object.entries(options.models).flatMap(([name, directory]) => ["--model", `${name}=${directory}`]),
+    ...["--state", resolve(options.stateDir), "--threads", String(options.threads)],
+    "--models",
+    ...Object.entries(options.models).map(([name, directory]) => `${name}=${resolve(directory)}`),
   ];
 }
 
@@ -141,11 +142,11 @@ function watch(child: ChildProcess, tail: () => string, logPath: string): Watche
   let stopping = false;
   const endWithUs = (): void => void child.kill("SIGTERM");
   process.once("exit", endWithUs);
-  const exited = new Promise<EngineExit>((resolve) => {
+  const exited = new Promise<EngineExit>((settle) => {
     const end = (code: number | null, signal: NodeJS.Signals | null): void => {
       exit ??= { code, signal };
       process.removeListener("exit", endWithUs);
-      resolve(exit);
+      settle(exit);
     };
     child.once("exit", end);
     child.once("error", (error) => {
@@ -154,12 +155,12 @@ function watch(child: ChildProcess, tail: () => string, logPath: string): Watche
       end(null, null);
     });
   });
-  const died = new Promise<AleError>((resolve) => {
+  const died = new Promise<AleError>((settle) => {
     exited.then((ended) => {
       if (stopping) return;
       const message = `the engine ended unexpectedly (${describe(ended)})${excerpt(tail())}`;
       const next = `what is saved is safe: start again to go on from there (the engine's log is ${logPath})`;
-      resolve(new AleError("engine-died", message, { next }));
+      settle(new AleError("engine-died", message, { next }));
     });
   });
   const stop = async (): Promise<void> => {

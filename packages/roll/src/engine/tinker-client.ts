@@ -74,7 +74,17 @@ export interface OptimResultMetrics {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
-/** One model under training. Its calls are carried out one after the other, in the order in which they were made. */
+export interface SavedWeights {
+  /** `tinker://…`, which loads them again. */
+  readonly path: string;
+  /** Where they lie on the server's disk, if it says so. */
+  readonly directory: string | null;
+}
+
+/**
+ * One model under training. Its calls are carried out one after the other, in the order in which they were made.
+ * After a call that was interrupted, so that nobody knows whether it was carried out, all others fail with `engine-uncertain`.
+ */
 export interface TinkerModel {
   readonly id: string;
   /** Log-probabilities under the current weights; nothing else changes. */
@@ -82,12 +92,12 @@ export interface TinkerModel {
   /** Adds the gradient of −Σ w · log π, a true sum over all data, to what the next `optimStep` uses. */
   forwardBackward(data: readonly Datum[], signal?: AbortSignal): Promise<LossResult>;
   optimStep(adam: AdamSettings, signal?: AbortSignal): Promise<OptimResultMetrics>;
-  /** Saves weights and optimiser state; `name` is of letters, digits, `-` and `_`. Answers the `tinker://` path. */
-  saveWeights(name: string, signal?: AbortSignal): Promise<string>;
+  /** Saves weights and optimiser state; `name` is of letters, digits, `-` and `_`, and new to this model. */
+  saveWeights(name: string, signal?: AbortSignal): Promise<SavedWeights>;
   /** Replaces the weights, and with `optimizer` the optimiser's state too. */
   loadWeights(path: string, optimizer: boolean, signal?: AbortSignal): Promise<void>;
-  /** Saves weights for sampling only. Answers the `tinker://` path. */
-  saveSamplerWeights(name: string, signal?: AbortSignal): Promise<string>;
+  /** Saves weights for sampling only. Our engine writes a complete Hugging Face model directory. */
+  saveSamplerWeights(name: string, signal?: AbortSignal): Promise<SavedWeights>;
   /** A sampler frozen at the current weights, which need not be written anywhere. */
   sampler(signal?: AbortSignal): Promise<TinkerSampler>;
 }
@@ -208,11 +218,20 @@ function openSession(calls: EngineCalls, id: string, heartbeatMs: number): Tinke
 function openModel(calls: EngineCalls, id: string, samplers: { next: number }): TinkerModel {
   let sequence = 1;
   let last: Promise<unknown> = Promise.resolve();
-  /** One call after the other, each with the next sequence number. A call that was aborted before its turn takes no number. */
+  let interrupted: unknown = null;
+  /** One call after the other, each with the next sequence number. A call that was aborted before its turn takes none. */
   const inTurn = (path: string, body: object, signal?: AbortSignal): Promise<unknown> => {
-    const turn = last.then(() => {
+    const turn = last.then(async () => {
       signal?.throwIfAborted();
-      return calls.run(path, { model_id: id, seq_id: sequence++, type: path.slice(1), ...body }, signal);
+      if (interrupted !== null) throw uncertain(id, interrupted);
+      try {
+        const numbered = { model_id: id, seq_id: sequence++, type: path.slice(1), ...body };
+        return await calls.run(path, numbered, signal);
+      } catch (error) {
+        // The server skips no number: going on after one that may never have arrived would wait for ever.
+        if (!isAnswer(error)) interrupted = error;
+        throw error;
+      }
     });
     last = turn.catch(() => {});
     return turn;
@@ -237,14 +256,14 @@ function openModel(calls: EngineCalls, id: string, samplers: { next: number }): 
     },
     saveWeights: async (name, signal) => {
       const answer = await inTurn("/save_weights", { path: name }, signal);
-      return parseAnswer("save_weights", SaveWeightsResult, answer).path;
+      return savedWeights("save_weights", answer);
     },
     loadWeights: async (path, optimizer, signal) => {
       await inTurn("/load_weights", { path, optimizer }, signal);
     },
     saveSamplerWeights: async (name, signal) => {
       const answer = await inTurn("/save_weights_for_sampler", { path: name, kind: "snapshot" }, signal);
-      return parseAnswer("save_weights_for_sampler", SaveWeightsResult, answer).path;
+      return savedWeights("save_weights_for_sampler", answer);
     },
     sampler: async (signal) => {
       const body = { sampling_session_seq_id: samplers.next++, kind: "snapshot" };
@@ -261,6 +280,21 @@ function openModel(calls: EngineCalls, id: string, samplers: { next: number }): 
       );
     },
   };
+}
+
+/** Whether the server carried out its part, if only to refuse. */
+const isAnswer = (error: unknown): boolean =>
+  error instanceof AleError && (error.code === "engine-rejected" || error.code === "engine-failed");
+
+const uncertain = (model: string, cause: unknown): AleError =>
+  new AleError("engine-uncertain", `a call to model ${model} was interrupted; what it did is not known`, {
+    next: "go on from the last saved weights",
+    cause,
+  });
+
+function savedWeights(call: string, answer: unknown): SavedWeights {
+  const { path, directory = null } = parseAnswer(call, SaveWeightsResult, answer);
+  return { path, directory };
 }
 
 function lossResult(path: string, data: readonly Datum[], answer: unknown): LossResult {

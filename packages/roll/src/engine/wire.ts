@@ -35,7 +35,7 @@ export const TryAgain = z.object({ type: z.literal("try_again") });
 
 export const CreateModelResult = z.object({ model_id: z.string() });
 export const LoadWeightsResult = z.object({ model_id: z.string().optional() });
-export const SaveWeightsResult = z.object({ path: z.string() });
+export const SaveWeightsResult = z.object({ path: z.string(), directory: z.string().optional() });
 export const SaveForSamplerResult = z.object({
   path: z.string().nullish(),
   sampling_session_id: z.string().nullish(),

@@ -92,6 +92,8 @@ export const RunState = z.object({
   schema: z.literal("ale/run@1"),
   run: z.string(),
   recipeHash: z.string(),
+  /** Absolute path of the model that the run began with: architecture, tokenizer and, unless from scratch, weights. */
+  modelDirectory: z.string(),
   /** Stage being worked on; equal to the number of stages when the run is finished. */
   stage: z.number().int().nonnegative(),
   /** Work done within the stage: optimiser steps of SFT, rounds of RL. */
@@ -99,6 +101,8 @@ export const RunState = z.object({
   version: z.number().int().nonnegative(),
   /** Engine path of weights and optimiser state that this state describes; null before the first update. */
   checkpoint: z.string().nullable(),
+  /** Directories of the newest checkpoints on this machine, the oldest first. Older ones are removed. */
+  kept: z.array(z.string()),
   evaluations: z.array(EvaluationResult),
   sft: z.array(SftResult),
   rounds: z.array(RoundMetrics),
@@ -107,14 +111,16 @@ export const RunState = z.object({
 });
 export type RunState = z.infer<typeof RunState>;
 
-export const initialRunState = (run: string, recipeHash: string): RunState => ({
+export const initialRunState = (run: string, recipeHash: string, modelDirectory: string): RunState => ({
   schema: "ale/run@1",
   run,
   recipeHash,
+  modelDirectory,
   stage: 0,
   step: 0,
   version: 0,
   checkpoint: null,
+  kept: [],
   evaluations: [],
   sft: [],
   rounds: [],

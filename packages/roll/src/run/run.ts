@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
 import { type Recipe, recipeHash, type Stage } from "../recipe/recipe.ts";
@@ -22,6 +22,9 @@ export interface RunRequest {
   /** Name of the run; its directory is `<directory>`. */
   readonly run: string;
   readonly directory: string;
+  readonly modelDirectory: string;
+  /** Engine path of weights to begin with instead of the model's own. */
+  readonly startFrom?: string;
   /** Token ids of the names that renaming permutes. */
   readonly nameTokens: readonly number[];
   readonly onProgress: (event: ProgressEvent) => void;
@@ -32,16 +35,23 @@ export interface RunDeps extends EpisodeDeps {
   readonly open: (checkpoint: string | null, signal: AbortSignal) => Promise<Learner>;
 }
 
+/** The newest, and one before it in case the newest is damaged. */
+const KEPT_CHECKPOINTS = 2;
+
 export async function runRecipe(request: RunRequest, deps: RunDeps, signal: AbortSignal): Promise<RunState> {
   const { directory, recipe } = request;
   mkdirSync(directory, { recursive: true });
   let state = resumedState(request);
   const secretSalt = secretSaltOf(directory);
-  const learner = await deps.open(state.checkpoint, signal);
+  const learner = await deps.open(state.checkpoint ?? request.startFrom ?? null, signal);
   const metrics = metricsFile(directory);
   const commit = (change: Partial<RunState>): void => {
     state = { ...state, ...change };
+    const surplus = state.kept.slice(0, -KEPT_CHECKPOINTS);
+    state = { ...state, kept: state.kept.slice(-KEPT_CHECKPOINTS) };
     saveRunState(directory, state);
+    // Only now: until the new state is on disk, a crash goes back to the old one.
+    for (const old of surplus) rmSync(old, { recursive: true, force: true });
     metrics.sync(state);
   };
   metrics.sync(state);
@@ -64,6 +74,11 @@ export async function runRecipe(request: RunRequest, deps: RunDeps, signal: Abor
       families: familiesOf,
       state: () => state,
       commit,
+      async checkpoint(saveSignal) {
+        const version = state.version + 1;
+        const { path, directory: place } = await learner.save(`v${version}`, saveSignal);
+        return { version, checkpoint: path, kept: place === null ? state.kept : [...state.kept, place] };
+      },
       progress: (event) => {
         if (event.type === "sft") metrics.step(event.progress);
         request.onProgress(event);
@@ -73,7 +88,22 @@ export async function runRecipe(request: RunRequest, deps: RunDeps, signal: Abor
     const results = await runStage(context, stage, request.nameTokens, signal);
     commit({ ...results, stage: index + 1, step: 0, stageSeconds: spend() });
   }
+  if (state.checkpoint !== null) await exportModel(learner, request, signal);
   return state;
+}
+
+/** Leaves `<directory>/model`: weights, configuration and tokenizer, loadable by ALE and by others. */
+async function exportModel(learner: Learner, request: RunRequest, signal: AbortSignal): Promise<void> {
+  const target = join(request.directory, "model");
+  if (existsSync(join(target, "config.json"))) return;
+  const exported = await learner.export("final", signal);
+  if (exported === null) return;
+  const unfinished = `${target}.new`;
+  rmSync(unfinished, { recursive: true, force: true });
+  for (const source of [request.modelDirectory, exported])
+    cpSync(source, unfinished, { recursive: true, filter: (path) => !path.endsWith("provenance.json") });
+  rmSync(target, { recursive: true, force: true });
+  renameSync(unfinished, target);
 }
 
 async function runStage(
@@ -102,7 +132,7 @@ function resumedState(request: RunRequest): RunState {
   const hash = recipeHash(request.recipe);
   const state = loadRunState(request.directory);
   if (state === null) {
-    const fresh = initialRunState(request.run, hash);
+    const fresh = initialRunState(request.run, hash, request.modelDirectory);
     replaceFile(join(request.directory, "recipe.json"), `${JSON.stringify(request.recipe, null, 2)}\n`);
     saveRunState(request.directory, fresh);
     return fresh;

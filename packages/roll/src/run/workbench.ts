@@ -32,6 +32,8 @@ export interface TrainRequest {
   readonly run: string;
   /** Absolute path of the model that the recipe starts from. */
   readonly modelDirectory: string;
+  /** Engine path of weights to begin with instead of the model's own. */
+  readonly startFrom?: string;
   readonly onProgress: (event: ProgressEvent) => void;
 }
 
@@ -106,7 +108,7 @@ export async function openWorkbench(options: WorkbenchOptions, signal?: AbortSig
       };
       const nameTokens = NAMES.flatMap((name) => deps.codec.encode(name));
       const state = await runRecipe(
-        { recipe, run: request.run, directory, nameTokens, onProgress: request.onProgress },
+        { ...request, recipe, directory, nameTokens },
         { ...deps, open },
         trainSignal,
       );

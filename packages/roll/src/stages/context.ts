@@ -16,6 +16,8 @@ export interface StageContext {
   readonly families: (choice: "all" | "tempting" | readonly string[]) => readonly Family[];
   readonly state: () => RunState;
   readonly commit: (change: Partial<RunState>) => void;
+  /** Saves the current weights as the next policy version; the change is for `commit`. */
+  readonly checkpoint: (signal: AbortSignal) => Promise<Pick<RunState, "version" | "checkpoint" | "kept">>;
   readonly progress: (event: ProgressEvent) => void;
 }
 

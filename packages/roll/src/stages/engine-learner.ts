@@ -21,6 +21,9 @@ export function engineLearner(model: TinkerModel, name: string): Learner {
       return { gradNorm: gradNorm ?? Number.NaN, loss: loss ?? weightedLoss(data, logprobs) };
     },
     save: (checkpoint, signal) => model.saveWeights(checkpoint, signal),
+    async export(checkpoint, signal) {
+      return (await model.saveSamplerWeights(checkpoint, signal)).directory;
+    },
   };
 }
 

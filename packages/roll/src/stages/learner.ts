@@ -18,6 +18,13 @@ export interface StepResult {
   readonly loss: number;
 }
 
+export interface SavedCheckpoint {
+  /** What the engine loads it by. */
+  readonly path: string;
+  /** Where it lies on this machine, if it does. */
+  readonly directory: string | null;
+}
+
 export interface Learner {
   /** A sampler frozen at the current weights. */
   sampler(version: number, signal?: AbortSignal): Promise<Upstream>;
@@ -25,6 +32,8 @@ export interface Learner {
   logprobs(sequences: readonly (readonly number[])[], signal?: AbortSignal): Promise<number[][]>;
   /** One optimiser step on the sum over all sequences. */
   step(batch: readonly WeightedSequence[], adam: Adam, signal?: AbortSignal): Promise<StepResult>;
-  /** Writes weights and optimiser state; returns the path that `RunState.checkpoint` keeps. */
-  save(name: string, signal?: AbortSignal): Promise<string>;
+  /** Writes weights and optimiser state. */
+  save(name: string, signal?: AbortSignal): Promise<SavedCheckpoint>;
+  /** Writes the weights as a model directory that others can load, where the engine can; null where it cannot. */
+  export(name: string, signal?: AbortSignal): Promise<string | null>;
 }

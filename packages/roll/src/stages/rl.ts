@@ -78,8 +78,7 @@ async function oneRound(
   const update = await updatePolicy(learner, groups, stage, clock, signal);
 
   const t2 = clock.monotonicMs();
-  const checkpoint =
-    update.steps > 0 ? await learner.save(`v${version + 1}`, signal) : context.state().checkpoint;
+  const saved = update.steps > 0 ? await context.checkpoint(signal) : {};
   const t3 = clock.monotonicMs();
   const episodes = rollout.groups.flat();
   const trajectories = episodes.map((episode) => episode.trajectory);
@@ -110,12 +109,7 @@ async function oneRound(
       head: episode.head,
     })),
   };
-  context.commit({
-    step: round + 1,
-    version: update.steps > 0 ? version + 1 : version,
-    checkpoint,
-    rounds: [...context.state().rounds, metrics],
-  });
+  context.commit({ step: round + 1, ...saved, rounds: [...context.state().rounds, metrics] });
   return metrics;
 }
 

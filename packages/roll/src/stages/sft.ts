@@ -52,8 +52,7 @@ export async function sft(
       note: `loss ${lossPerToken.toFixed(3)}`,
     });
     if (step % stage.checkpointEvery === 0 || step === stage.steps) {
-      const version = context.state().version + 1;
-      context.commit({ step, version, checkpoint: await context.learner.save(`v${version}`, signal) });
+      context.commit({ step, ...(await context.checkpoint(signal)) });
     }
   }
   return {
