@@ -1,0 +1,11 @@
+import { runParts } from "../benchmark.ts";
+import { engineOverhead } from "./engine-overhead.ts";
+import { gradient } from "./gradient.ts";
+
+export const title = "the loop: learning mathematics against autograd, engine against a bare PyTorch loop";
+
+/** Each part stands in its own file and reports figures of its own. */
+export const run = runParts({
+  gradient,
+  "engine-overhead": engineOverhead,
+});
