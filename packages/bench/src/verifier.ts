@@ -27,6 +27,9 @@ export async function verify(sandbox: Sandbox, instance: Instance, signal?: Abor
     ...(environmentFault === undefined ? {} : { environmentFault }),
     durationMs: performance.now() - beganAt,
   });
+  // Otherwise an agent could turn every failure into a fault of the environment by filling its disk.
+  const noRoom = (): Verdict =>
+    verdict(0, [{ name: "room-for-verifier", passed: false, message: "the sandbox's disk is full" }]);
   const fault = (what: string, tests: TestResult[] = []): Verdict => verdict(null, tests, what);
 
   try {
@@ -52,6 +55,7 @@ export async function verify(sandbox: Sandbox, instance: Instance, signal?: Abor
       },
       signal,
     );
+    signal?.throwIfAborted();
     const tests = testResults(result.stdout);
     if (result.timedOut) return fault(`verifier ran longer than ${verifier.timeoutMs} ms`, tests);
     if (result.exitCode === null) return fault("verifier was killed", tests);
@@ -59,7 +63,10 @@ export async function verify(sandbox: Sandbox, instance: Instance, signal?: Abor
     const file = await sandbox.readFile(verifier.rewardPath, { maxBytes: MAX_REWARD_BYTES }, signal);
     if (!file.ok) return fault(`no reward: ${file.error.type} ${file.error.path}`, tests);
     const text = new TextDecoder().decode(file.value).trim();
-    if (text === "") return fault(`no reward: ${verifier.rewardPath} is empty`, tests);
+    if (text === "")
+      return (await isOwnDiskFull(sandbox, signal))
+        ? noRoom()
+        : fault(`no reward: ${verifier.rewardPath} is empty`, tests);
     const reward = rewardOf(text);
     if (reward === null)
       return fault(`no reward: ${JSON.stringify(text.slice(0, 80))} is not a number`, tests);
@@ -67,8 +74,21 @@ export async function verify(sandbox: Sandbox, instance: Instance, signal?: Abor
     return verdict(reward, tests);
   } catch (error) {
     signal?.throwIfAborted();
+    if (isNoSpace(error) && (await isOwnDiskFull(sandbox, signal))) return noRoom();
     return fault(`sandbox failed while verifying: ${error instanceof Error ? error.message : String(error)}`);
   }
+}
+
+const isNoSpace = (error: unknown): boolean =>
+  error instanceof Error && ((error as NodeJS.ErrnoException).code === "ENOSPC" || isNoSpace(error.cause));
+
+/** Whether the disk that the instance's limits grant is full (of bytes or of files), as opposed to the host's. */
+async function isOwnDiskFull(sandbox: Sandbox, signal?: AbortSignal): Promise<boolean> {
+  const request = { argv: ["df", "-B1", "--output=size,pcent,ipcent", "/"], user: "root" } as const;
+  const result = await sandbox.exec(request, signal).catch(() => null);
+  const [size, bytesUsed, filesUsed] = (result?.stdout.match(/\d+/g) ?? []).slice(-3).map(Number);
+  const isOwn = size !== undefined && size <= sandbox.spec.limits.diskBytes * 1.1;
+  return isOwn && (bytesUsed === 100 || filesUsed === 100);
 }
 
 /** The verifier's own directories among those of its files: Harbor's two, and what lies below them. */

@@ -131,9 +131,9 @@ describe.skipIf(reason !== null)(`in real sandboxes${reason === null ? "" : ` (s
       const [, target] = /to (\w+) rest/.exec(task.instance.instruction)!;
       await using sandbox = await openEnvironment(driver, task.instance);
       await executeActions(sandbox, oracleActor(task));
-      await sandbox.shell.run(`(sleep 0.3; echo spoilt > ${target}) > /dev/null 2>&1 &`);
+      await sandbox.shell.run(`(sleep 1; echo spoilt > ${target}) > /dev/null 2>&1 &`);
       expect((await verify(sandbox, task.instance)).reward).toBe(1);
-      await new Promise((resolve) => setTimeout(resolve, 600));
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
       expect((await verify(sandbox, task.instance)).reward).toBe(1);
     });
 
@@ -147,7 +147,17 @@ describe.skipIf(reason !== null)(`in real sandboxes${reason === null ? "" : ` (s
       const target = count.instance.instruction.split(" ").at(-1);
       const verdict = await judged(count.instance, (sandbox) => sandbox.shell.run(`${command} ${target}`));
       expect(verdict).toMatchObject({ reward: 0, tests: [{ name: target, passed: false }] });
-      expect(verdict.durationMs).toBeLessThan(2_000);
+      expect(verdict.durationMs).toBeLessThan(8_000);
+    });
+
+    it.each([
+      ["bytes", "head -c 100m /dev/zero > big"],
+      ["files", "for i in {1..30000}; do : > f$i; done"],
+    ])("gives 0, not a fault, to an agent that fills its disk with %s", async (_, command) => {
+      const verdict = await judged(task.instance, (sandbox) =>
+        sandbox.shell.run(command, { timeoutMs: 10_000 }),
+      );
+      expect(verdict).toMatchObject({ reward: 0, tests: [{ name: "room-for-verifier", passed: false }] });
     });
 
     it("runs the agent's code as the agent, never as root", async () => {
