@@ -1,0 +1,46 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { QuickstartReport } from "./data.ts";
+import { html, trusted } from "./html.ts";
+import {
+  curveSection,
+  exampleSection,
+  familySection,
+  headlineSection,
+  provenanceSection,
+  safetySection,
+  timeSection,
+} from "./sections.ts";
+
+const STYLE = readFileSync(join(import.meta.dirname, "style.css"), "utf8");
+
+/**
+ * One self-contained HTML page: no scripts, no requests (its own policy forbids them), light and dark, readable from a telephone to
+ * a projector. A pure function of its data.
+ */
+export function renderReport(report: QuickstartReport): string {
+  const page = html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>${report.title}</title>
+<style>${trusted(STYLE)}</style>
+</head>
+<body>
+<main>
+${headlineSection(report)}
+${curveSection(report)}
+${safetySection(report)}
+${familySection(report)}
+${exampleSection(report)}
+${timeSection(report)}
+${provenanceSection(report)}
+</main>
+</body>
+</html>
+`;
+  return page.html;
+}
