@@ -229,6 +229,14 @@ describe.skipIf(!located.ok)(`the Tinker client against the real engine${skipRea
     });
   });
 
+  test("a finished session has freed its models", async () => {
+    const other = await engine.client.createSession();
+    const model = await other.createModel({ baseModel: "nano" });
+    await other.finish();
+    await expect(model.forward([scoringDatum([1, 2])])).rejects.toMatchObject({ code: "engine-rejected" });
+    await expect(other.createModel({ baseModel: "nano" })).rejects.toMatchObject({ code: "engine-rejected" });
+  });
+
   test("a hundred samples at once come back in full", async () => {
     const sampler = await (await freshModel()).sampler();
     const samples = await Promise.all(

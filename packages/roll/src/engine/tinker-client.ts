@@ -48,6 +48,9 @@ export interface TinkerSession {
     of: { readonly modelPath: string } | { readonly baseModel: string },
     signal?: AbortSignal,
   ): Promise<TinkerSampler>;
+  /** Tells the server that the session is over, so that it can free models and samplers. What was saved stays. */
+  finish(signal?: AbortSignal): Promise<void>;
+  /** Stops the signs of life, no more: enough where the server ends too. */
   close(): void;
 }
 
@@ -210,6 +213,10 @@ function openSession(calls: EngineCalls, id: string, heartbeatMs: number): Tinke
         calls,
         parseAnswer("create_sampling_session", SamplingSessionAnswer, answer).sampling_session_id,
       );
+    },
+    finish: async (signal) => {
+      clearInterval(heartbeat);
+      await calls.post(`/sessions/${id}/finish`, { reason: { type: "success" }, detail: null }, signal);
     },
     close: () => clearInterval(heartbeat),
   };
