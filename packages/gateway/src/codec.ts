@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { AleError, type Message, sha256, type ToolSchema } from "@ale/core";
 import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
+import { byteDecoder } from "./byte-decoder.ts";
 import { chatMessage, chatTools, type Placeholder, type Protection } from "./chat-messages.ts";
 import { controlText } from "./control-text.ts";
 import { GenerationConfigJson, TokenizerConfigJson, TokenizerJson } from "./tokenizer-files.ts";
@@ -98,7 +99,6 @@ export function codecFrom(files: CodecFiles): Codec {
   const turnMarkers = controlText(control.filter((token) => token.special).map((token) => token.content));
   const protection: Protection = { foreign: everyToken.protect, own: turnMarkers.protect };
 
-  const full = new Tokenizer(tokenizer, config);
   const content = new Tokenizer(contentOnly(tokenizer, new Set(controlIds.keys())), config);
   const encode = (text: string): number[] =>
     text === "" ? [] : content.encode(text, { add_special_tokens: false }).ids;
@@ -111,20 +111,17 @@ export function codecFrom(files: CodecFiles): Codec {
   return {
     vocabSize,
     stopTokens: stopTokensOf(files, controlIds),
-    padToken: config.pad_token === undefined ? null : (full.token_to_id(config.pad_token) ?? null),
+    padToken: controlIds.get(config.pad_token ?? "") ?? null,
     chatTemplateSha256: sha256(templateText),
     encode,
     encodeRendered: (rendered) =>
       everyToken
         .split(rendered)
         .flatMap((segment) => (segment.control ? [controlIds.get(segment.text)!] : encode(segment.text))),
-    decode(tokens) {
-      if (tokens.length === 0) return "";
-      for (const id of tokens)
-        if (full.id_to_token(id) === undefined)
-          throw new RangeError(`token ${id} is not one of the ${vocabSize} of this vocabulary`);
-      return full.decode([...tokens], { skip_special_tokens: false, clean_up_tokenization_spaces: false });
-    },
+    decode: byteDecoder(
+      Object.entries(tokenizer.model.vocab),
+      tokenizer.added_tokens.map((token) => [token.content, token.id]),
+    ),
     render(messages, tools, options) {
       let chat = toolsCache.get(tools);
       if (chat === undefined) {

@@ -48,6 +48,9 @@ export function controlText(tokens: readonly string[]): ControlText {
       ? NEVER
       : new RegExp(`(?=${anyOf(tokens)}${beginnings.length > 0 ? `|(?:${anyOf(beginnings)})$` : ""})`, "g");
 
+  // Most content holds neither the mark nor the first character of any token.
+  const suspicious = new RegExp(`[${MARK}${[...new Set(tokens.map((token) => quote(token[0]!)))].join("")}]`);
+
   const reveal = (rendered: string): string =>
     rendered.includes(MARK)
       ? rendered.replaceAll(ESCAPE, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
@@ -56,6 +59,7 @@ export function controlText(tokens: readonly string[]): ControlText {
   return {
     reveal,
     protect(content) {
+      if (!suspicious.test(content)) return content;
       const escaped = content.includes(MARK) ? content.replaceAll(MARK, escapeOf(MARK)) : content;
       let out = "";
       let from = 0;

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
+import { BYTE_ALPHABET, toByteAlphabet } from "./byte-alphabet.ts";
 
 /**
  * A tokenizer for models of less than a million parameters: one token a word of a given list, bytes for everything else.
@@ -45,8 +46,11 @@ export function nanoTokenizer(words: readonly string[]): NanoTokenizer {
       `${JSON.stringify(unreachable)} is more than one piece of ${PIECE}, so no text would ever use it`,
       { next: "List its pieces as words of their own." },
     );
-  const bytes = Array.from({ length: 256 }, (_, byte) => BYTE_ALPHABET[byte]!);
-  const tokens = new Set([...NANO_CONTROL_TOKENS, ...bytes, ...[...words].sort().map(inByteAlphabet)]);
+  const tokens = new Set([
+    ...NANO_CONTROL_TOKENS,
+    ...BYTE_ALPHABET,
+    ...[...words].sort().map(toByteAlphabet),
+  ]);
   const vocab = Object.fromEntries([...tokens].map((token, id) => [token, id]));
   const addedTokens = NANO_CONTROL_TOKENS.map((content, id) => ({
     id,
@@ -110,14 +114,3 @@ export async function writeNanoTokenizer(
   await writeFile(join(directory, "tokenizer_config.json"), text(nano.config));
   return nano;
 }
-
-/** GPT-2's byte-to-character table: printable bytes stand for themselves, the others for U+0100 onwards. */
-const BYTE_ALPHABET: readonly string[] = (() => {
-  const printable = (byte: number): boolean =>
-    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
-  let next = 0x100;
-  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(printable(byte) ? byte : next++));
-})();
-
-const inByteAlphabet = (word: string): string =>
-  Array.from(new TextEncoder().encode(word), (byte) => BYTE_ALPHABET[byte]).join("");
