@@ -3,19 +3,25 @@ import type { Command } from "./command.ts";
 import { benchRun } from "./commands/bench-run.ts";
 import { doctor } from "./commands/doctor.ts";
 import { episodesLs } from "./commands/episodes-ls.ts";
+import { episodesReplay } from "./commands/episodes-replay.ts";
 import { episodesShow } from "./commands/episodes-show.ts";
 import { episodesVerify } from "./commands/episodes-verify.ts";
+import { quickstart } from "./commands/quickstart.ts";
+import { run } from "./commands/run.ts";
 import { setupCommands } from "./commands/setup.ts";
 import { train } from "./commands/train.ts";
 import { suggest } from "./suggest.ts";
 
 /** Every verb of `ale`, in the order in which the help shows them. */
 export const COMMANDS: readonly Command[] = [
+  quickstart,
   train,
+  run,
   benchRun,
   episodesLs,
   episodesShow,
   episodesVerify,
+  episodesReplay,
   doctor,
   ...setupCommands,
 ];

@@ -20,7 +20,8 @@ export function createProgress(out: Out, nowMs: () => number = () => performance
   const live = out.isTTY === true;
   const interval = live ? REDRAW_INTERVAL_MS : PLAIN_INTERVAL_MS;
   let drawn = false;
-  let lastAt = Number.NEGATIVE_INFINITY;
+  // What is over within one interval leaves no line in a log.
+  let lastAt = live ? Number.NEGATIVE_INFINITY : nowMs();
   const clear = (): void => {
     if (drawn) out.write("\r\u001b[K");
     drawn = false;

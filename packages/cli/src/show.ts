@@ -1,5 +1,6 @@
 import type { Alert, EpisodeLog, Event, EventOf, LogEntry, ToolCall, Verdict } from "@ale/core";
 import type { Style } from "./io.ts";
+import { deepPrintable } from "./printable.ts";
 import { visibleLength } from "./table.ts";
 
 /**
@@ -16,7 +17,8 @@ export interface ShowOptions {
   readonly returns?: ReadonlyMap<number, number>;
 }
 
-export function renderEpisode(log: EpisodeLog, options: ShowOptions): string[] {
+export function renderEpisode(recorded: EpisodeLog, options: ShowOptions): string[] {
+  const log = deepPrintable(recorded);
   const begin = log.events.find((event) => event.type === "episode.begin");
   if (begin === undefined) return ["an empty log"];
   const lines = [...header(begin, log, options), "", ...instruction(begin, log.events, options)];

@@ -1,11 +1,10 @@
-import { join, resolve } from "node:path";
-import { AleError, Split, seededRandom } from "@ale/core";
+import { join } from "node:path";
+import { Split, seededRandom } from "@ale/core";
 import {
   evaluationTasks,
   familiesOf,
   figuresByFamily,
   figuresOf,
-  loadRunState,
   openWorkbench,
   type PassFigures,
   Recipe,
@@ -14,20 +13,19 @@ import {
   trajectoriesOf,
   type Workbench,
 } from "@ale/roll";
-import { defineUsage, oneOf, parseArguments, usageError, wholeNumber } from "../args.ts";
+import { defineUsage, oneOf, parseArguments, wholeNumber } from "../args.ts";
 import type { Command } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
+import { MODEL_OPTIONS, type ModelSource, modelSource } from "../model-source.ts";
 import { rateText } from "../rates.ts";
 import { runProgress } from "../run-progress.ts";
 import { table } from "../table.ts";
-import { REPOSITORY } from "../versions.ts";
 
 const usage = defineUsage({
   positionals: "",
   options: {
-    model: { type: "string", value: "DIR", help: "a model directory (default: models/nano-warm)" },
-    run: { type: "string", value: "NAME", help: "instead: the newest checkpoint of this run" },
+    ...MODEL_OPTIONS,
     expert: { type: "boolean", help: "instead: the reference solutions" },
     families: { type: "string", value: "A,B", help: "task families, `all` or `tempting` (default all)" },
     tasks: { type: "string", value: "N", help: "number of tasks, families in turn (default 140)" },
@@ -53,10 +51,6 @@ export const benchRun: Command = {
   usage,
   async run(argv, io, signal) {
     const { values } = parseArguments(usage, argv);
-    const chosen = [values.model, values.run, values.expert || undefined].filter(
-      (value) => value !== undefined,
-    );
-    if (chosen.length > 1) throw usageError("--model, --run and --expert exclude each other", "choose one");
     const families = familyChoice(values.families);
     familiesOf(families);
     const request: Request = {
@@ -66,7 +60,7 @@ export const benchRun: Command = {
       split: oneOf("--split", values.split, Split.options) ?? "heldout",
       seed: wholeNumber("--seed", values.seed, { max: 2 ** 31 - 1 }) ?? 1,
     };
-    const source = sourceOf(io, values.model, values.run);
+    const source = modelSource(io.home, values);
     await using bench = await openWorkbench(
       {
         home: io.home,
@@ -92,40 +86,14 @@ interface Request {
   readonly seed: number;
 }
 
-interface Source {
-  readonly modelDirectory: string;
-  readonly checkpoint: string | null;
-  readonly stateDir: string | null;
-}
-
 function familyChoice(text: string | undefined): Request["families"] {
   if (text === undefined || text === "all") return "all";
   return text === "tempting" ? "tempting" : text.split(",").map((name) => name.trim());
 }
 
-function sourceOf(io: Io, model: string | undefined, run: string | undefined): Source {
-  if (run === undefined)
-    return {
-      modelDirectory: model === undefined ? join(REPOSITORY, "models/nano-warm") : resolve(model),
-      checkpoint: null,
-      stateDir: null,
-    };
-  const directory = runDirectory(io.home, run);
-  const state = loadRunState(directory);
-  if (state === null)
-    throw new AleError("run-unknown", `there is no run ${run} in ${join(io.home, "runs")}`, {
-      next: "ale train RECIPE makes one",
-    });
-  return {
-    modelDirectory: state.modelDirectory,
-    checkpoint: state.checkpoint,
-    stateDir: join(directory, "checkpoints"),
-  };
-}
-
 async function measurePolicy(
   bench: Workbench,
-  source: Source,
+  source: ModelSource,
   request: Request,
   io: Io,
   signal: AbortSignal,

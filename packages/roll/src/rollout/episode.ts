@@ -47,6 +47,8 @@ export interface EpisodeRequest {
   readonly purpose: Purpose;
   readonly run: string | null;
   readonly group: string | null;
+  /** False leaves the verifier out, for tasks that have none. Default true. */
+  readonly judged?: boolean;
   readonly actor: Actor;
 }
 
@@ -159,7 +161,7 @@ async function actAndVerify(
   }
   emit({ type: "episode.end", termination: outcome.termination, chunks: outcome.chunks });
   if (outcome.termination === "environment-fault" || outcome.termination === "cancelled") return;
-  emit({ type: "verdict", verdict: await verify(sandbox, instance, signal) });
+  if (request.judged ?? true) emit({ type: "verdict", verdict: await verify(sandbox, instance, signal) });
 }
 
 function modelFor(deps: EpisodeDeps, request: EpisodeRequest): Model {

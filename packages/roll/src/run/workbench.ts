@@ -1,8 +1,8 @@
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { NAMES } from "@ale/bench";
 import { AleError, EpisodeIndex, openEpisodeStore, systemClock, systemIds } from "@ale/core";
 import { nanoProfile, standardProfile } from "@ale/flow";
-import { type Codec, loadCodec } from "@ale/gateway";
+import { type Codec, loadCodec, type Upstream } from "@ale/gateway";
 import { openOciDriver, type SandboxDriver } from "@ale/rock";
 import { locateEngine } from "../engine/locate.ts";
 import { startEngine } from "../engine/process.ts";
@@ -24,6 +24,13 @@ export interface Workbench extends AsyncDisposable {
   readonly session: TinkerSession;
   /** Runs a recipe in `<home>/runs/<run>`, or goes on with it. */
   train(recipe: Recipe, request: TrainRequest, signal: AbortSignal): Promise<RunState>;
+  /** A sampler of a model's own weights, or of a checkpoint of it. */
+  sampler(
+    modelDirectory: string,
+    checkpoint: string | null,
+    version: number,
+    signal: AbortSignal,
+  ): Promise<Upstream>;
   /** What an episode needs when the policy comes from a model directory. */
   episodeDeps(modelDirectory: string, episodesDirectory: string): Promise<EpisodeDeps>;
 }
@@ -88,22 +95,24 @@ export async function openWorkbench(options: WorkbenchOptions, signal?: AbortSig
       ids: systemIds,
     };
   };
+  const openModel = (directory: string, checkpoint: string | null, seed: number, openSignal: AbortSignal) =>
+    checkpoint === null
+      ? session.createModel({ baseModel: nameOf(directory), rank: 0, seed }, openSignal)
+      : session.loadModel(checkpoint, true, openSignal);
   return {
     home,
     driver,
     session,
     episodeDeps,
+    async sampler(modelDirectory, checkpoint, version, sampleSignal) {
+      const model = await openModel(modelDirectory, checkpoint, 0, sampleSignal);
+      return engineLearner(model, basename(modelDirectory)).sampler(version, sampleSignal);
+    },
     async train(recipe, request, trainSignal) {
       const directory = runDirectory(home, request.run);
       const deps = await episodeDeps(request.modelDirectory, join(directory, "episodes"));
       const open = async (checkpoint: string | null, openSignal: AbortSignal) => {
-        const model =
-          checkpoint === null
-            ? await session.createModel(
-                { baseModel: nameOf(request.modelDirectory), rank: 0, seed: recipe.seed },
-                openSignal,
-              )
-            : await session.loadModel(checkpoint, true, openSignal);
+        const model = await openModel(request.modelDirectory, checkpoint, recipe.seed, openSignal);
         return engineLearner(model, recipe.name);
       };
       const nameTokens = NAMES.flatMap((name) => deps.codec.encode(name));

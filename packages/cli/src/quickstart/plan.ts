@@ -1,0 +1,74 @@
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { loadRunState, type Recipe, recipeHash, runDirectory } from "@ale/roll";
+import { type RecipeFile, readRecipe } from "../recipe-file.ts";
+
+/** Which runs a quickstart consists of, and whether an interrupted one is gone on with. */
+export interface QuickstartPlan {
+  /** Name of the main run; the others carry it in front. */
+  readonly name: string;
+  readonly resumed: boolean;
+  /** Present with `--from-scratch` only. */
+  readonly warm: PlannedRun | null;
+  readonly main: PlannedRun;
+  readonly plain: PlannedRun;
+  readonly safe: PlannedRun;
+}
+
+export interface PlannedRun {
+  readonly run: string;
+  readonly recipe: Recipe;
+  readonly modelDirectory: string;
+}
+
+export interface PlanOptions {
+  readonly home: string;
+  readonly seed: number | undefined;
+  readonly fromScratch: boolean;
+}
+
+export function planQuickstart(options: PlanOptions): QuickstartPlan {
+  const read = (name: string): RecipeFile => readRecipe(name, { seed: options.seed });
+  const files = {
+    warm: read("warm-start"),
+    main: read("quickstart"),
+    plain: read("safety-plain"),
+    safe: read("safety-safe"),
+  };
+  const { name, resumed } = chooseName(options, files.main.recipe);
+  const planned = (run: string, file: RecipeFile): PlannedRun => ({
+    run,
+    recipe: file.recipe,
+    modelDirectory:
+      options.fromScratch && file !== files.warm
+        ? join(runDirectory(options.home, `${name}-warm`), "model")
+        : file.modelDirectory,
+  });
+  return {
+    name,
+    resumed,
+    warm: options.fromScratch ? planned(`${name}-warm`, files.warm) : null,
+    main: planned(name, files.main),
+    plain: planned(`${name}-plain`, files.plain),
+    safe: planned(`${name}-safe`, files.safe),
+  };
+}
+
+/** The newest quickstart of the same recipe that has no report yet, else a new number. Finished ones are never touched. */
+function chooseName(options: PlanOptions, recipe: Recipe): { name: string; resumed: boolean } {
+  const root = join(options.home, "runs");
+  const numbers = (existsSync(root) ? readdirSync(root) : [])
+    .map((entry) => /^quickstart-(\d+)(?:-warm)?$/.exec(entry)?.[1])
+    .filter((digits) => digits !== undefined)
+    .map(Number);
+  const newest = Math.max(0, ...numbers);
+  if (newest > 0) {
+    const directory = join(root, `quickstart-${newest}`);
+    const state = existsSync(directory) ? loadRunState(directory) : null;
+    const scratch = existsSync(`${directory}-warm`);
+    const same = state === null ? scratch : state.recipeHash === recipeHash(recipe);
+    if (same && scratch === options.fromScratch && !existsSync(join(directory, "report.html")))
+      return { name: `quickstart-${newest}`, resumed: true };
+  }
+  return { name: `quickstart-${newest + 1}`, resumed: false };
+}
