@@ -70,9 +70,11 @@ export function measured(what: string, value: number, unit: string, bound?: Boun
 function judged(name: string, value: number, bound?: Bound): Pick<Result, "target" | "holds"> {
   if (bound === undefined) return { target: null, holds: null };
   return "atMost" in bound
-    ? { target: `${name}≤ ${bound.atMost}`, holds: value <= bound.atMost }
-    : { target: `${name}≥ ${bound.atLeast}`, holds: value >= bound.atLeast };
+    ? { target: `${name}≤ ${limit(bound.atMost)}`, holds: value <= bound.atMost }
+    : { target: `${name}≥ ${limit(bound.atLeast)}`, holds: value >= bound.atLeast };
 }
+
+const limit = (value: number): string => (value < 1e-3 ? value.toExponential() : String(value));
 
 export function median(values: readonly number[]): number {
   if (values.length === 0) return Number.NaN;
