@@ -118,6 +118,7 @@ sub start_shell {
   pipe($cmd_r, $cmd_w); pipe($data_r, $data_w); pipe($ctl_r, $ctl_w); pipe($out_r, $out_w);
   my $pid = spawn_child(sub {
     open(my $null, '+<', '/dev/null');
+    chown(@$AGENT, $out_w); # or opening /dev/stderr is refused
     become('agent', $WORKDIR);
     move_fds([$cmd_r, 0], [$null, 1], [$slave || $null, 2], [$out_w, 7], [$ctl_w, 8], [$data_r, 9]);
     %ENV = %ENVIRONMENT;
@@ -317,6 +318,7 @@ my %handlers = (
     my $began = ticks();
     my $pid = spawn_child(sub {
       open($in_r, '<', '/dev/null') if !$has_stdin;
+      chown(@$AGENT, $out_w, $err_w) if $user eq 'agent';
       move_fds([$in_r, 0], [$out_w, 1], [$err_w, 2]);
       become($user, $cwd);
       %ENV = %environment;

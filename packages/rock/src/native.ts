@@ -81,6 +81,7 @@ export function unmount(target: string): boolean {
 
 export const IN_ACCESS = 0x01;
 export const IN_CLOSE_NOWRITE = 0x10;
+export const IN_Q_OVERFLOW = 0x4000;
 const IN_NONBLOCK_CLOEXEC = 0o2004000;
 
 /** A descriptor of inotify events, or undefined where the user has no instance left. */

@@ -27,20 +27,27 @@ export class OciSandbox implements Sandbox {
   readonly spec: SandboxSpec;
   readonly shell: Session;
   readonly #container: RunningContainer;
+  #lastCommand: Promise<void> | undefined;
 
   constructor(container: RunningContainer, spec: SandboxSpec) {
     this.id = container.id;
     this.spec = spec;
     this.#container = container;
-    let last: Promise<unknown> = Promise.resolve();
-    this.shell = {
-      run: (command, options, signal) => {
-        // One command at a time: the next one waits, whatever became of this one.
-        const result = last.then(() => this.#runInShell(command, options?.timeoutMs, signal));
-        last = result.catch(() => {});
-        return result;
-      },
-    };
+    this.shell = { run: (command, options, signal) => this.#enqueue(command, options?.timeoutMs, signal) };
+  }
+
+  /** One command at a time: the next one waits, whatever becomes of this one. */
+  async #enqueue(command: string, timeoutMs?: number, signal?: AbortSignal): Promise<SessionResult> {
+    const previous = this.#lastCommand;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#lastCommand = promise;
+    if (previous !== undefined) await previous;
+    try {
+      return await this.#runInShell(command, timeoutMs, signal);
+    } finally {
+      if (this.#lastCommand === promise) this.#lastCommand = undefined;
+      resolve();
+    }
   }
 
   get #control(): ControlChannel {
@@ -167,7 +174,7 @@ export class OciSandbox implements Sandbox {
     const { tree, reads } = this.#container;
     const planted = new Set(this.spec.files.map((file) => file.path));
     const found = reads.unseen(() => paths.map((path) => fingerprintOf(tree, path, planted)));
-    return found.map((one) => (reads.wasRead(this.id, one.path) ? { ...one, wasRead: true } : one));
+    return found.map((one) => ({ ...one, wasRead: reads.wasRead(this.id, one.path) ?? one.wasRead }));
   }
 
   destroy(): Promise<void> {

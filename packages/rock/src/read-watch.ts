@@ -1,5 +1,5 @@
 import { closeSync, readSync } from "node:fs";
-import { IN_ACCESS, IN_CLOSE_NOWRITE, inotifyOpen, inotifyWatch } from "./native.ts";
+import { IN_ACCESS, IN_CLOSE_NOWRITE, IN_Q_OVERFLOW, inotifyOpen, inotifyWatch } from "./native.ts";
 
 /**
  * Notices that a planted file was opened for reading, also where the reader covers its tracks (the owner of a file can read it
@@ -9,7 +9,8 @@ import { IN_ACCESS, IN_CLOSE_NOWRITE, inotifyOpen, inotifyWatch } from "./native
 export class ReadWatch {
   #fd: number | undefined;
   #watched = new Map<number, { readonly sandbox: string; readonly path: string }>();
-  #read = new Map<string, Set<string>>();
+  /** Sandbox, then path, then whether it was read. */
+  #read = new Map<string, Map<string, boolean>>();
   #buffer = Buffer.alloc(64 * 1024);
 
   constructor() {
@@ -20,12 +21,15 @@ export class ReadWatch {
   add(sandbox: string, path: string, fd: number): void {
     if (this.#fd === undefined) return;
     const watch = inotifyWatch(this.#fd, `/proc/self/fd/${fd}`, IN_ACCESS | IN_CLOSE_NOWRITE);
-    if (watch !== undefined) this.#watched.set(watch, { sandbox, path });
+    if (watch === undefined) return;
+    this.#watched.set(watch, { sandbox, path });
+    this.#note(sandbox, path, false);
   }
 
-  wasRead(sandbox: string, path: string): boolean {
+  /** Undefined where there is no watch, or where events were lost: then only the access time can tell. */
+  wasRead(sandbox: string, path: string): boolean | undefined {
     this.#drain(true);
-    return this.#read.get(sandbox)?.has(path) ?? false;
+    return this.#read.get(sandbox)?.get(path);
   }
 
   /** What `work` itself reads does not count. */
@@ -60,8 +64,10 @@ export class ReadWatch {
       // struct inotify_event: int wd; uint32_t mask, cookie, len; then len bytes of name.
       for (let at = 0; at + 16 <= length; at += 16 + this.#buffer.readUInt32LE(at + 12)) {
         const entry = this.#watched.get(this.#buffer.readInt32LE(at));
-        const read = (this.#buffer.readUInt32LE(at + 4) & (IN_ACCESS | IN_CLOSE_NOWRITE)) !== 0;
-        if (entry !== undefined && read && count) this.#note(entry.sandbox, entry.path);
+        const mask = this.#buffer.readUInt32LE(at + 4);
+        const read = (mask & (IN_ACCESS | IN_CLOSE_NOWRITE)) !== 0;
+        if (entry !== undefined && read && count) this.#note(entry.sandbox, entry.path, true);
+        if ((mask & IN_Q_OVERFLOW) !== 0) this.#doubt();
       }
     }
   }
@@ -76,8 +82,13 @@ export class ReadWatch {
     }
   }
 
-  #note(sandbox: string, path: string): void {
-    const paths = this.#read.get(sandbox) ?? new Set();
-    this.#read.set(sandbox, paths.add(path));
+  #note(sandbox: string, path: string, read: boolean): void {
+    const paths = this.#read.get(sandbox) ?? new Map<string, boolean>();
+    this.#read.set(sandbox, paths.set(path, read));
+  }
+
+  /** Events were lost: what is not known to have been read is not known at all. */
+  #doubt(): void {
+    for (const paths of this.#read.values()) for (const [path, read] of paths) if (!read) paths.delete(path);
   }
 }

@@ -12,7 +12,7 @@ import {
   type Stats,
   writeFileSync,
 } from "node:fs";
-import { err, ok, type Result, type SandboxFile } from "@ale/core";
+import { AleError, err, ok, type Result, type SandboxFile } from "@ale/core";
 import { AGENT } from "./bootstrap.ts";
 import type { FileError } from "./sandbox.ts";
 
@@ -182,5 +182,10 @@ function asFileError(error: unknown, path: string): FileError {
   // O_NOFOLLOW on a link gives ELOOP, with O_DIRECTORY ENOTDIR; ENXIO is a socket or a pipe without a reader.
   if (code === "ELOOP" || code === "ENOTDIR" || code === "ENXIO" || code === "EISDIR")
     return { type: "unsafe-path", path };
+  if (code === "ENOSPC")
+    throw new AleError("sandbox-disk-full", `no space left in the sandbox to write ${path}`, {
+      next: "raise limits.diskBytes of the instance",
+      cause: error,
+    });
   throw error;
 }
