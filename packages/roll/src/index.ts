@@ -76,4 +76,5 @@ export {
 } from "./run/workbench.ts";
 export type { ProgressEvent } from "./stages/context.ts";
 export { engineLearner } from "./stages/engine-learner.ts";
-export type { Learner, StepResult, WeightedSequence } from "./stages/learner.ts";
+export type { Learner, SavedCheckpoint, StepResult, WeightedSequence } from "./stages/learner.ts";
+export { type UpdateResult, updatePolicy } from "./stages/update.ts";

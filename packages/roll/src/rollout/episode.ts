@@ -96,6 +96,7 @@ const FATAL: ReadonlySet<string> = new Set([
   "engine-unreachable",
   "engine-rejected",
   "engine-failed",
+  "engine-uncertain",
   "engine-protocol",
   "runtime-missing",
   "image-missing",
