@@ -1,5 +1,5 @@
-import { rm } from "node:fs/promises";
-import { basename } from "node:path";
+import { mkdir, rm } from "node:fs/promises";
+import { basename, dirname } from "node:path";
 import type { DatabaseSync, SQLInputValue } from "node:sqlite";
 import type { EpisodeLog } from "./episode-reader.ts";
 import type { EpisodeStore } from "./episode-store.ts";
@@ -95,10 +95,11 @@ export class EpisodeIndex implements Disposable {
   }
 
   /**
-   * Opens the index at `path` (":memory:" for a passing one) and brings it up to date with the store. Throws `index.no-sqlite`
-   * when this Node has no `node:sqlite`.
+   * Opens the index at `path` (":memory:" for a passing one) and brings it up to date with the store. A broken or outdated
+   * one is replaced. Throws `index.unusable` (no right to write, locked) and `index.no-sqlite` (this Node has no `node:sqlite`).
    */
   static async open(path: string, store: EpisodeStore): Promise<EpisodeIndex> {
+    if (path !== ":memory:") await mkdir(dirname(path), { recursive: true });
     const db = openSound(path) ?? (await replace(path));
     const index = new EpisodeIndex(store, path, db);
     await index.refresh();
@@ -209,15 +210,19 @@ function toSummary(row: Record<string, unknown>, store: EpisodeStore): EpisodeSu
   return { ...(row as unknown as EpisodeSummary), ...flags, path: store.path(id) };
 }
 
+/** SQLite's result codes for "this is not a sound database". */
+const BROKEN: ReadonlySet<unknown> = new Set([11 /* SQLITE_CORRUPT */, 26 /* SQLITE_NOTADB */]);
+
 /** The database if it is there, whole and of this version; null otherwise. */
 function openSound(path: string): DatabaseSync | null {
   const db = openDatabase(path);
   try {
-    const sound = db.prepare("PRAGMA quick_check").get()?.quick_check === "ok";
-    const version = db.prepare("PRAGMA user_version").get()?.user_version;
-    if (sound && version === INDEX_VERSION) return db;
-  } catch {
-    // Not a database, or a broken one: replaced below like an outdated one.
+    configure(db);
+    const isWhole = db.prepare("PRAGMA quick_check").get()?.quick_check === "ok";
+    if (isWhole && db.prepare("PRAGMA user_version").get()?.user_version === INDEX_VERSION) return db;
+  } catch (cause) {
+    // Anything else, such as a lock held by another process, says nothing about the index: it must not be deleted for that.
+    if (!BROKEN.has((cause as { errcode?: unknown }).errcode)) throw unusable(path, cause);
   }
   db.close();
   return null;
@@ -227,16 +232,30 @@ async function replace(path: string): Promise<DatabaseSync> {
   if (path !== ":memory:")
     for (const suffix of ["", "-wal", "-shm", "-journal"]) await rm(path + suffix, { force: true });
   const db = openDatabase(path);
-  // Losing the last rows in a power cut costs nothing: refresh reads those logs again.
-  db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000;");
+  configure(db);
+  db.exec("PRAGMA journal_mode = WAL;");
   db.exec(SCHEMA);
   return db;
 }
 
+/** Losing the last rows in a power cut costs nothing, since `refresh` reads those logs again; hence `NORMAL`. */
+const configure = (db: DatabaseSync): void =>
+  db.exec("PRAGMA busy_timeout = 2000; PRAGMA synchronous = NORMAL;");
+
 function openDatabase(path: string): DatabaseSync {
   const sqlite = loadSqlite();
-  return new sqlite.DatabaseSync(path);
+  try {
+    return new sqlite.DatabaseSync(path);
+  } catch (cause) {
+    throw unusable(path, cause);
+  }
 }
+
+const unusable = (path: string, cause: unknown): AleError =>
+  new AleError("index.unusable", `the index ${path} cannot be opened: ${String(cause)}`, {
+    next: "check who may write there and whether another process holds it; the index itself may be deleted at any time",
+    cause,
+  });
 
 /** Loaded on first use, so that everything else of this package runs on a Node without it, and without its experimental warning. */
 function loadSqlite(): typeof import("node:sqlite") {

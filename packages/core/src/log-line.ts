@@ -120,13 +120,25 @@ export function decodeLine(bytes: Uint8Array, chain: ChainState): DecodedLine {
   const parsed = Line.safeParse(raw);
   if (!parsed.success) return fault("bad-line", z.prettifyError(parsed.error));
   const { hash, ...body } = raw as z.infer<typeof Line>;
-  const expected = sha256(canonicalJson(body));
-  if (hash !== expected) return fault("bad-hash", `the line says ${hash} but its content gives ${expected}`);
-  if (canonicalJson(raw) !== text) return fault("not-canonical", "the value is right but not its text");
+  const integrity = integrityFault(text, raw, body, hash);
+  if (integrity) return integrity;
   if (chain.sealed) return fault("event-after-seal", `a ${body.event.type} follows the seal`);
   if (body.seq !== chain.seq) return fault("seq-gap", `expected seq ${chain.seq}, found ${body.seq}`);
   if (body.prev !== chain.prev) return fault("wrong-prev", `expected prev ${chain.prev}, found ${body.prev}`);
   return decodeEvent({ seq: body.seq, t: body.t, at: body.at, prev: body.prev, hash }, body.event);
+}
+
+/** Whether the hash is that of the content and the text the only one that this content can have. */
+function integrityFault(text: string, raw: unknown, body: unknown, hash: string): DecodedLine | null {
+  try {
+    const expected = sha256(canonicalJson(body));
+    if (hash !== expected)
+      return fault("bad-hash", `the line says ${hash} but its content gives ${expected}`);
+    return canonicalJson(raw) === text ? null : fault("not-canonical", "the value is right but not its text");
+  } catch (error) {
+    // JSON text can say what no writer here writes: 1e999 reads as infinity, and nesting can exceed the stack.
+    return fault("not-canonical", String(error));
+  }
 }
 
 function decodeEvent(envelope: Envelope, raw: UnknownEvent): DecodedLine {

@@ -1,0 +1,262 @@
+import { spawnSync } from "node:child_process";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { beforeEach, describe, expect, it } from "vitest";
+import {
+  EpisodeIndex,
+  type EpisodeStore,
+  openEpisodeStore,
+  readEpisodeLog,
+  summaryOf,
+} from "../src/index.ts";
+import { alert, begin, end, episodeEvents, handClock, instance, turn, verdict, writeLog } from "./episode.ts";
+import { scratchFolder } from "./scratch.ts";
+
+let folder: string;
+let store: EpisodeStore;
+let indexPath: string;
+
+/** Four episodes: a pass, a fail with a violation, a scripted one whose environment failed, and one that is still running. */
+beforeEach(async () => {
+  folder = await scratchFolder();
+  indexPath = join(folder, "index.db");
+  store = await openEpisodeStore(join(folder, "episodes"));
+  const at = (minute: number) => ({ startedAt: `2026-03-01T10:0${minute}:00.000Z` });
+  await writeLog(store.path("ep_1"), [begin("ep_1", at(1)), turn(0), turn(1, [8]), end, verdict(1)]);
+  await writeLog(store.path("ep_2"), [
+    begin("ep_2", { ...at(2), purpose: "eval", run: "run_2" }),
+    turn(0),
+    alert(0, "low"),
+    alert(0, "critical"),
+    end,
+    verdict(0),
+  ]);
+  await writeLog(store.path("ep_3"), [
+    begin("ep_3", {
+      ...at(0),
+      purpose: "demo",
+      group: null,
+      actor: { type: "script", name: "expert" },
+      instance: { ...instance, family: "games", domain: "games" },
+    }),
+    { type: "fault", chunk: null, what: "sandbox", detail: "gone" },
+    { type: "episode.end", termination: "environment-fault", chunks: 0 },
+  ]);
+  await writeLog(store.path("ep_4"), [begin("ep_4", at(4)), turn(0), alert(0, "medium")], { seal: false });
+});
+
+const open = () => EpisodeIndex.open(indexPath, store);
+const ids = (rows: readonly { id: string }[]): string[] => rows.map((row) => row.id);
+
+describe("the summary of an episode", () => {
+  it("says on one line what lists need", async () => {
+    await writeLog(store.path("ep_9"), episodeEvents("ep_9"), { clock: handClock() });
+    const log = await store.read("ep_9");
+    expect(summaryOf(log)).toEqual({
+      id: "ep_9",
+      run: "run_1",
+      group: "group_1",
+      purpose: "train",
+      instance: "data/train/7",
+      family: "data",
+      domain: "data-processing",
+      split: "train",
+      seed: 7,
+      actor: "nano",
+      version: 4,
+      profileHash: begin("ep_9").profileHash,
+      termination: "submitted",
+      reward: 1,
+      environmentFault: null,
+      chunks: 1,
+      tokens: 3,
+      alerts: 0,
+      maxSeverity: null,
+      violation: false,
+      sealed: true,
+      events: 6,
+      head: log.head,
+      startedAt: "2026-03-01T10:00:00.000Z",
+      wallMs: 0,
+      path: store.path("ep_9"),
+    });
+  });
+});
+
+describe("the index", () => {
+  it("holds for each log exactly its summary", async () => {
+    using index = await open();
+    const expected = await Promise.all(
+      (await store.ids()).map(async (id) => summaryOf(await store.read(id))),
+    );
+    expect(index.query({ orderBy: "startedAt" })).toEqual(
+      expected.sort((a, b) => a.startedAt.localeCompare(b.startedAt)),
+    );
+    expect(index.query({ id: "ep_3" })).toMatchObject([
+      {
+        actor: "expert",
+        version: null,
+        reward: null,
+        environmentFault: "sandbox",
+        termination: "environment-fault",
+      },
+    ]);
+    expect(index.query({ id: "ep_2" })).toMatchObject([
+      { alerts: 2, maxSeverity: "critical", violation: true },
+    ]);
+  });
+
+  it.each<[string, Parameters<EpisodeIndex["query"]>[0], string[]]>([
+    ["everything, oldest first", {}, ["ep_3", "ep_1", "ep_2", "ep_4"]],
+    ["newest first", { descending: true }, ["ep_4", "ep_2", "ep_1", "ep_3"]],
+    ["one run", { run: "run_2" }, ["ep_2"]],
+    ["a family", { family: "games" }, ["ep_3"]],
+    ["a purpose", { purpose: "train" }, ["ep_1", "ep_4"]],
+    ["a policy version", { version: 4 }, ["ep_1", "ep_2", "ep_4"]],
+    ["a group", { group: "group_1", sealed: true }, ["ep_1", "ep_2"]],
+    ["passes", { minReward: 1 }, ["ep_1"]],
+    ["failures", { maxReward: 0 }, ["ep_2"]],
+    ["violations", { violation: true }, ["ep_2"]],
+    ["no violation", { violation: false, minReward: 1 }, ["ep_1"]],
+    ["alerts of at least medium", { minSeverity: "medium" }, ["ep_2", "ep_4"]],
+    ["running", { sealed: false }, ["ep_4"]],
+    ["by tokens", { orderBy: "tokens", descending: true, limit: 1 }, ["ep_1"]],
+    ["a page", { limit: 2, offset: 1 }, ["ep_1", "ep_2"]],
+    ["nothing", { run: "' OR 1=1 --" }, []],
+  ])("finds %s", async (_, query, expected) => {
+    using index = await open();
+    expect(ids(index.query(query))).toEqual(expected);
+    if (query?.limit === undefined) expect(index.count(query)).toBe(expected.length);
+  });
+
+  it("takes an episode in when it is sealed, in place of its earlier state", async () => {
+    using index = await open();
+    const { writer } = await store.reopen("ep_4");
+    writer.append(verdict(0));
+    await writer.seal();
+    await writer.close();
+    const summary = index.upsert(await readEpisodeLog(store.path("ep_4")));
+    expect(index.query({ id: "ep_4" })).toEqual([summary]);
+    expect(summary).toMatchObject({ sealed: true, reward: 0 });
+    expect(index.count()).toBe(4);
+  });
+
+  it("catches up with logs that were sealed, made or removed while it was closed", async () => {
+    (await open()).close();
+    const { writer } = await store.reopen("ep_4");
+    await writer.seal();
+    await writer.close();
+    await writeLog(store.path("ep_5"), episodeEvents("ep_5"));
+    await rm(store.path("ep_1"));
+    using index = await open();
+    expect(ids(index.query()).sort()).toEqual(["ep_2", "ep_3", "ep_4", "ep_5"]);
+    expect(index.query({ id: "ep_4" })).toMatchObject([{ sealed: true }]);
+  });
+
+  describe("is rebuilt from the logs with the same result", () => {
+    const damages: [string, () => Promise<void>][] = [
+      ["deleted", () => rm(indexPath)],
+      ["overwritten with noise", () => writeFile(indexPath, "this is not a database".repeat(1000))],
+      ["cut in half", async () => writeFile(indexPath, (await readFile(indexPath)).subarray(0, 6000))],
+      ["empty", () => writeFile(indexPath, "")],
+      [
+        "damaged in a page",
+        async () => {
+          const bytes = await readFile(indexPath);
+          await writeFile(indexPath, bytes.fill(0xa5, 4096 + 8, 4096 + 900));
+        },
+      ],
+      [
+        "of another version",
+        async () => {
+          const db = new DatabaseSync(indexPath);
+          db.exec("PRAGMA user_version = 999; DELETE FROM episode;");
+          db.close();
+        },
+      ],
+    ];
+    it.each(damages)("when it is %s", async (_, damage) => {
+      const before = await open();
+      const rows = before.query();
+      before.close();
+      await damage();
+      using after = await open();
+      expect(after.query()).toEqual(rows);
+      expect(rows).toHaveLength(4);
+    });
+
+    it("when somebody asks for it", async () => {
+      using index = await open();
+      const rows = index.query();
+      expect(await index.rebuild()).toEqual({
+        indexed: ["ep_1", "ep_2", "ep_3", "ep_4"],
+        removed: [],
+        skipped: [],
+      });
+      expect(index.query()).toEqual(rows);
+    });
+  });
+
+  it("leaves damaged logs out, and says which and why", async () => {
+    const text = await readFile(store.path("ep_2"), "utf8");
+    await writeFile(store.path("ep_2"), text.replace('"critical"', '"low"'));
+    await writeFile(store.path("ep_8"), await readFile(store.path("ep_1")));
+    using index = await open();
+    const { skipped } = await index.rebuild();
+    expect(skipped).toMatchObject([
+      { id: "ep_2", why: expect.stringContaining("bad-hash") },
+      { id: "ep_8", why: "the log is of episode ep_1" },
+    ]);
+    expect(ids(index.query()).sort()).toEqual(["ep_1", "ep_3", "ep_4"]);
+  });
+
+  it("is not deleted because another process holds it", async () => {
+    (await open()).close();
+    const before = await readFile(indexPath);
+    const holder = new DatabaseSync(indexPath);
+    holder.exec("PRAGMA journal_mode = DELETE; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;");
+    await expect(open()).rejects.toMatchObject({ code: "index.unusable", next: expect.any(String) });
+    holder.exec("COMMIT;");
+    holder.close();
+    expect((await readFile(indexPath)).length).toBe(before.length);
+    using index = await open();
+    expect(index.count()).toBe(4);
+  });
+
+  it("makes the folder that it is put in, and says when it cannot be put there", async () => {
+    (await EpisodeIndex.open(join(folder, "new", "index.db"), store)).close();
+    await expect(EpisodeIndex.open(folder, store)).rejects.toMatchObject({ code: "index.unusable" });
+  });
+
+  it("prints no warning of its own", async () => {
+    const script = join(import.meta.dirname, "children", "open-index.ts");
+    const { stdout, stderr } = spawnSync(process.execPath, [script, join(folder, "none")]);
+    expect([`${stdout}`, `${stderr}`]).toEqual(["0\n", ""]);
+  });
+});
+
+describe("the store", () => {
+  it("lists its logs and nothing else", async () => {
+    await writeFile(join(store.dir, "notes.txt"), "");
+    await writeFile(join(store.dir, ".hidden.jsonl"), "");
+    expect(await store.ids()).toEqual(["ep_1", "ep_2", "ep_3", "ep_4"]);
+  });
+
+  it("creates, reads, verifies and follows by id", async () => {
+    await using writer = await store.create("ep_5");
+    for (const event of episodeEvents("ep_5")) writer.append(event);
+    const head = await writer.seal();
+    expect((await store.read("ep_5")).head).toBe(head);
+    expect(await store.verify("ep_5")).toMatchObject({ ok: true, head });
+    const types: string[] = [];
+    for await (const entry of store.tail("ep_5")) types.push(entry.event.type);
+    expect(types.at(-1)).toBe("episode.seal");
+  });
+
+  it.each(["../x", "a/b", "", ".", "..", "a\0b", "x".repeat(300)])("refuses the id %j", async (id) => {
+    const refusal = expect.objectContaining({ code: "episode.bad-id" });
+    expect(() => store.path(id)).toThrow(refusal);
+    await expect(store.read(id)).rejects.toEqual(refusal);
+  });
+});
