@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { AleError, type Message, sha256, type ToolSchema } from "@ale/core";
 import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
+import { z } from "zod";
 import { byteDecoder } from "./byte-decoder.ts";
 import { chatMessage, chatTools, type Placeholder, type Protection } from "./chat-messages.ts";
 import { controlText } from "./control-text.ts";
@@ -74,7 +75,8 @@ export async function loadCodec(modelDir: string): Promise<Codec> {
     });
   } catch (error) {
     if (error instanceof AleError) throw error;
-    throw new AleError("model-files-unreadable", `${modelDir}: ${(error as Error).message}`, {
+    const what = error instanceof z.ZodError ? z.prettifyError(error) : (error as Error).message;
+    throw new AleError("model-files-unreadable", `${modelDir}: ${what}`, {
       next: "Point to a directory with tokenizer.json, tokenizer_config.json and a chat template.",
       cause: error,
     });
@@ -128,14 +130,22 @@ export function codecFrom(files: CodecFiles): Codec {
         chat = chatTools(tools, protection);
         toolsCache.set(tools, chat);
       }
-      return template.render({
+      const context = {
         messages: messages.map((message) => chatMessage(message, tools, protection)),
         tools: chat.length === 0 ? null : chat,
         add_generation_prompt: options.addGenerationPrompt,
         bos_token: config.bos_token ?? null,
         eos_token: config.eos_token ?? null,
         pad_token: config.pad_token ?? null,
-      });
+      };
+      try {
+        return template.render(context);
+      } catch (error) {
+        throw new AleError("chat-template-failed", `the chat template refused: ${(error as Error).message}`, {
+          next: "Use a context profile whose messages this model's template supports.",
+          cause: error,
+        });
+      }
     },
     protect: everyToken.protect,
     reveal: everyToken.reveal,

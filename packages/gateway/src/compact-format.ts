@@ -1,7 +1,7 @@
 import { AleError, type ToolSchema } from "@ale/core";
 import type { Codec } from "./codec.ts";
 import { malformed } from "./malformed.ts";
-import { type Action, type Parsed, type ToolFormat, withoutStop } from "./tool-format.ts";
+import { type Action, bodyOf, type Parsed, type ToolFormat } from "./tool-format.ts";
 import { argumentOrder, orderedArguments } from "./tool-order.ts";
 
 /**
@@ -26,8 +26,8 @@ export function compactFormat(codec: Codec, tools: readonly ToolSchema[]): ToolF
     );
 
   return {
-    parse(tokens, complete) {
-      const body = withoutStop(tokens, codec);
+    parse(tokens) {
+      const { body, complete } = bodyOf(tokens, codec);
       const refuse = (reason: string): Parsed => ({
         text: codec.decode(body),
         actions: [],

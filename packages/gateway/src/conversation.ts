@@ -67,12 +67,12 @@ export function openConversation(options: ConversationOptions): Conversation {
     increment: Increment,
     chunk: Pick<Turn, "tokens" | "logprobs" | "source" | "version" | "stopReason">,
   ): Turn {
-    const parsed = format.parse(chunk.tokens, chunk.stopReason === "stop");
+    const parsed = format.parse(chunk.tokens);
     const toolCalls = parsed.actions.map((action) => ({ id: ids.next("call"), ...action }));
     context.commit(messages, increment, {
       message: { role: "assistant", content: parsed.text, toolCalls },
       tokens: chunk.tokens,
-      thought: codec.decode(chunk.tokens).includes("</think>"),
+      thought: parsed.text.includes("</think>"),
     });
     stats.turns++;
     stats.contextTokens += increment.tokens.length;

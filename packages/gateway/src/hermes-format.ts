@@ -2,7 +2,7 @@ import type { ToolSchema } from "@ale/core";
 import { z } from "zod";
 import type { Codec } from "./codec.ts";
 import { malformed } from "./malformed.ts";
-import { type Action, type Parsed, type ToolFormat, withoutStop } from "./tool-format.ts";
+import { type Action, bodyOf, type Parsed, type ToolFormat } from "./tool-format.ts";
 import { orderedArguments } from "./tool-order.ts";
 
 /**
@@ -20,8 +20,9 @@ export function hermesFormat(codec: Codec, tools: readonly ToolSchema[]): ToolFo
     pythonJson({ name: action.name, arguments: orderedArguments(action, tools) });
 
   return {
-    parse(tokens, complete) {
-      const text = protectedText(withoutStop(tokens, codec), codec);
+    parse(tokens) {
+      const { body, complete } = bodyOf(tokens, codec);
+      const text = protectedText(body, codec);
       const refuse = (reason: string): Parsed => ({
         text: codec.reveal(text),
         actions: [],

@@ -16,16 +16,20 @@ export interface Parsed {
 }
 
 export interface ToolFormat {
-  /** Reads the tokens of one chunk, with or without the stop token. `complete` says that the model ended it itself. */
-  parse(tokens: readonly number[], complete: boolean): Parsed;
+  /** Reads the tokens of one chunk, stop token included; a chunk without one was cut off and is malformed. */
+  parse(tokens: readonly number[]): Parsed;
   /** The call as text, as it would be decoded from tokens. For people. */
   write(action: Action): string;
   /** The call as tokens, without the stop token, exactly as a policy trained on it should write it. */
   encode(action: Action): number[];
 }
 
-/** The tokens of a chunk without the stop token that ended it. */
-export function withoutStop(tokens: readonly number[], codec: Codec): readonly number[] {
+/** The tokens of a chunk before its stop token, and whether it had one. */
+export function bodyOf(
+  tokens: readonly number[],
+  codec: Codec,
+): { readonly body: readonly number[]; readonly complete: boolean } {
   const last = tokens.at(-1);
-  return last !== undefined && codec.stopTokens.includes(last) ? tokens.slice(0, -1) : tokens;
+  const complete = last !== undefined && codec.stopTokens.includes(last);
+  return { body: complete ? tokens.slice(0, -1) : tokens, complete };
 }

@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Message } from "@ale/core";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -157,6 +160,22 @@ describe("a codec", () => {
     expect(() =>
       codecFrom({ tokenizer: { ...tokenizer, pre_tokenizer: { type: "Metaspace" } }, config }),
     ).toThrow(/not byte-level/);
+  });
+
+  test("says what is wrong with a model's files", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "codec-"));
+    try {
+      await writeFile(join(directory, "tokenizer.json"), '{"added_tokens": []}');
+      await writeFile(join(directory, "tokenizer_config.json"), "{}");
+      await expect(loadCodec(directory)).rejects.toMatchObject({
+        code: "model-files-unreadable",
+        message: expect.stringContaining("model"),
+      });
+      await writeFile(join(directory, "tokenizer.json"), "{");
+      await expect(loadCodec(directory)).rejects.toMatchObject({ code: "model-files-unreadable" });
+    } finally {
+      await rm(directory, { recursive: true });
+    }
   });
 
   test("says which files it needs where there are none", async () => {

@@ -27,7 +27,7 @@ describe("the compact format", () => {
     fc.assert(
       fc.property(value, value, value, (path, old, replacement) => {
         const action = { name: "edit", arguments: { path, old, new: replacement } };
-        expect(compact.parse([...compact.encode(action), end], true)).toEqual({
+        expect(compact.parse([...compact.encode(action), end])).toEqual({
           text: "",
           actions: [action],
         });
@@ -37,33 +37,33 @@ describe("the compact format", () => {
 
   test("reads values by the type of the schema", () => {
     const action = { name: "list", arguments: { all: true, depth: 3 } };
-    expect(compact.parse([...compact.encode(action), end], true).actions).toEqual([action]);
-    expect(compact.parse(nanoTokens("list<|end|>"), true).actions).toEqual([{ name: "list", arguments: {} }]);
+    expect(compact.parse([...compact.encode(action), end]).actions).toEqual([action]);
+    expect(compact.parse(nanoTokens("list<|end|>")).actions).toEqual([{ name: "list", arguments: {} }]);
   });
 
   test.each([
-    ["bash<|arg|>cat", false, malformed.cutOff],
-    ["<|end|>", true, malformed.unknownTool],
-    ["bash <|arg|>cat<|end|>", true, malformed.unknownTool],
-    ["Bash<|arg|>cat<|end|>", true, malformed.unknownTool],
-    ["bash<|end|>", true, malformed.missingValue("command")],
-    ["edit<|arg|>a<|arg|>b<|end|>", true, malformed.missingValue("new")],
-    ["bash<|arg|>cat<|arg|>moss<|end|>", true, malformed.tooManyValues],
-    ["submit<|arg|><|end|>", true, malformed.tooManyValues],
-    ["bash<|arg|>cat<|obs|>moss<|end|>", true, malformed.controlToken],
-    ["<|act|>bash<|arg|>cat<|end|>", true, malformed.controlToken],
-    ["bash<|end|><|arg|>cat<|end|>", true, malformed.controlToken],
-    ["list<|arg|>yes<|end|>", true, malformed.badValue("all", "boolean")],
-    ["list<|arg|>true<|arg|>1.5<|end|>", true, malformed.badValue("depth", "integer")],
-  ])("refuses %s", (text, complete, reason) => {
-    const raw = complete ? text.slice(0, -"<|end|>".length) : text;
-    expect(compact.parse(nanoTokens(text), complete)).toEqual({ text: raw, actions: [], malformed: reason });
+    ["bash<|arg|>cat", malformed.cutOff],
+    ["<|end|>", malformed.unknownTool],
+    ["bash <|arg|>cat<|end|>", malformed.unknownTool],
+    ["Bash<|arg|>cat<|end|>", malformed.unknownTool],
+    ["bash<|end|>", malformed.missingValue("command")],
+    ["edit<|arg|>a<|arg|>b<|end|>", malformed.missingValue("new")],
+    ["bash<|arg|>cat<|arg|>moss<|end|>", malformed.tooManyValues],
+    ["submit<|arg|><|end|>", malformed.tooManyValues],
+    ["bash<|arg|>cat<|obs|>moss<|end|>", malformed.controlToken],
+    ["<|act|>bash<|arg|>cat<|end|>", malformed.controlToken],
+    ["bash<|end|><|arg|>cat<|end|>", malformed.controlToken],
+    ["list<|arg|>yes<|end|>", malformed.badValue("all", "boolean")],
+    ["list<|arg|>true<|arg|>1.5<|end|>", malformed.badValue("depth", "integer")],
+  ])("refuses %s", (text, reason) => {
+    const raw = text.replace(/<\|end\|>$/, "");
+    expect(compact.parse(nanoTokens(text))).toEqual({ text: raw, actions: [], malformed: reason });
   });
 
   test("refuses a value whose bytes are not text", () => {
     const brokenByte = nano.encode("é")[0]!;
     const tokens = [...nanoTokens("bash<|arg|>"), brokenByte, end];
-    expect(compact.parse(tokens, true).malformed).toBe(malformed.notText);
+    expect(compact.parse(tokens).malformed).toBe(malformed.notText);
   });
 
   test("needs a tokenizer with its separator", async () => {
@@ -75,7 +75,7 @@ describe("the compact format", () => {
 describe("the hermes format", async () => {
   const qwen = await qwenLikeCodec();
   const hermes = toolFormat("hermes", qwen, TOOLS);
-  const parse = (text: string, complete = true) => hermes.parse(qwen.encodeRendered(text), complete);
+  const parse = (text: string) => hermes.parse(qwen.encodeRendered(text));
   const call = '<tool_call>\n{"name": "bash", "arguments": {"command": "ls"}}\n</tool_call>';
 
   test("is JSON in tags, with the spaces that the template's tojson puts", () => {
@@ -95,7 +95,7 @@ describe("the hermes format", async () => {
     fc.assert(
       fc.property(value, (text) => {
         const action = bash(text.normalize("NFC"));
-        expect(hermes.parse([...hermes.encode(action), qwen.stopTokens[0]!], true)).toEqual({
+        expect(hermes.parse([...hermes.encode(action), qwen.stopTokens[0]!])).toEqual({
           text: "",
           actions: [action],
         });
@@ -142,7 +142,7 @@ describe("the hermes format", async () => {
   });
 
   test("refuses a whole call in a chunk that was cut off after it", () => {
-    expect(parse(call, false)).toEqual({ text: call, actions: [], malformed: malformed.cutOff });
+    expect(parse(call)).toEqual({ text: call, actions: [], malformed: malformed.cutOff });
   });
 });
 
