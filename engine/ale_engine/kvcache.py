@@ -133,9 +133,10 @@ class Window:
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store key and value [B, heads, T, D] of this call; all keys and values of its rows, [B, heads, L, D]."""
-        held = self.cache.data[layer]
+        keys, values = self.cache.data[layer]
         index = self.slots[:, None]
-        held[0][index, :, self.positions] = key.transpose(1, 2)
-        held[1][index, :, self.positions] = value.transpose(1, 2)
-        rows = held[:, :, :, : self.length].index_select(1, self.slots)
-        return rows[0], rows[1]
+        keys[index, :, self.positions] = key.transpose(1, 2)
+        values[index, :, self.positions] = value.transpose(1, 2)
+        # Along the first dimension only the chosen rows are read; along another the whole cache would be.
+        keys, values = keys[:, :, : self.length], values[:, :, : self.length]
+        return keys.index_select(0, self.slots), values.index_select(0, self.slots)

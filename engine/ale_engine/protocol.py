@@ -123,7 +123,7 @@ def parse_tokens(model_input: Any) -> list[int]:
         if kind != "encoded_text":
             raise UserError(f"chunks of type {kind!r} are not supported; this engine reads encoded_text only")
         part = chunk.get("tokens")
-        if not isinstance(part, list) or any(type(token) is not int for token in part):
+        if not isinstance(part, list) or set(map(type, part)) - {int}:
             raise UserError("'tokens' of a chunk must be a list of integers")
         tokens.extend(part)
     return tokens

@@ -85,6 +85,7 @@ async def _serve(arguments: argparse.Namespace, registry: Registry, listener: so
         lifespan="off",
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=3,

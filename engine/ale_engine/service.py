@@ -6,7 +6,7 @@ All methods run on the event loop. Work on weights happens on the worker thread,
 from __future__ import annotations
 
 import asyncio
-import os
+import random
 import time
 import uuid
 from collections.abc import Callable
@@ -343,10 +343,12 @@ class Engine:
         session = self.session(body)
         number = optional_int(body, "sampling_session_seq_id")
         sampler_id = f"{session.session_id}:sample:{uuid.uuid4().hex[:8] if number is None else number}"
-        if sampler_id in self.samplers:
-            return sampler_id
         base, policy = await self._policy_of(body)
-        self._add_sampler(Sampler(sampler_id, base, policy, body.get("model_path")))
+        known = self.samplers.get(sampler_id)
+        if known is None:
+            self._add_sampler(Sampler(sampler_id, base, policy, body.get("model_path")))
+        elif known.policy is not policy:
+            raise UserError(f"sampling_session_seq_id {number} of session '{session.session_id}' is in use")
         return sampler_id
 
     def sampler(self, sampler_id: str) -> Sampler:
@@ -448,7 +450,7 @@ def sample_job(call: SampleCall, base: BaseModel, done: Callable[[SampleResult |
         raise UserError(f"stop strings need a tokenizer.json, which '{base.name}' lacks; send token ids")
     return SampleJob(
         call=call,
-        seed=int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed,
+        seed=random.getrandbits(63) if params.seed is None else params.seed,
         stop=base.eos_tokens if params.stop_tokens is None else params.stop_tokens,
         limit=room if params.max_tokens is None else min(params.max_tokens, room),
         done=done,
