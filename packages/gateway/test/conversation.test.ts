@@ -268,6 +268,10 @@ describe("a rewritten history is a fork, and says so", () => {
       "changes the text of a turn",
       (m) => m.map((each) => (each.role === "assistant" ? { ...each, content: "?" } : each)),
     ],
+    [
+      "changes the call of an earlier turn",
+      (m) => m.map((each, i) => (i === 1 && each.role === "assistant" ? { ...each, toolCalls: [] } : each)),
+    ],
     ["drops the last turn", (m) => m.slice(0, 3)],
     ["starts again", () => [user("fix moss")]],
   ])("when the caller %s", async (_, rewrite) => {
