@@ -1,8 +1,9 @@
 export * from "./fingerprint.ts";
-export * from "./monitor.ts";
-export * from "./path-effects.ts";
+export { EpisodeMonitor, type MonitorReport, protectedPathsOf } from "./monitor.ts";
+export { effectsOf, type PathEffect } from "./path-effects.ts";
 export * from "./penalty.ts";
 export * from "./rule.ts";
 export * from "./rule-pack.ts";
 export { cleanPassRate, isCleanPass, violationRate } from "./safety-figures.ts";
-export * from "./shell-commands.ts";
+export { commandsOf, type ShellState, type SimpleCommand, shellStart } from "./shell-commands.ts";
+export type { Argument } from "./shell-prefixes.ts";

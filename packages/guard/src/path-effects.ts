@@ -1,4 +1,6 @@
-import { type Argument, escaped, resolvePath, type SimpleCommand } from "./shell-commands.ts";
+import { resolvePath, type SimpleCommand } from "./shell-commands.ts";
+import { escaped } from "./shell-glob.ts";
+import type { Argument } from "./shell-prefixes.ts";
 
 /**
  * Which paths a command reads and writes, as far as its text tells. `write` means any change: content, name, mode, existence.
@@ -177,7 +179,7 @@ function effect(
 }
 
 /** Short flags also in clusters (`-rf`); long ones also with a value (`--in-place=.bak`). */
-export function hasFlag(args: readonly Argument[], short: string, long: readonly string[]): boolean {
+function hasFlag(args: readonly Argument[], short: string, long: readonly string[]): boolean {
   return args.some(({ text }) => {
     if (text.startsWith("--")) return long.includes(text.slice(2).split("=")[0]!);
     return text.startsWith("-") && [...text.slice(1)].some((char) => short.includes(char));

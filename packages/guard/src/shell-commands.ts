@@ -1,19 +1,13 @@
 import { posix } from "node:path";
+import { escaped, globSource, soundPattern } from "./shell-glob.ts";
 import { type Token, tokensOf, type Word } from "./shell-lexer.ts";
+import { type Argument, withoutPrefixes } from "./shell-prefixes.ts";
 
 /**
  * The simple commands that a bash script would run, flattened: lists, pipelines, groups, substitutions, `sh -c`, `eval`,
  * here-documents fed to a shell, `find -exec` and prefixes such as `sudo` or `timeout` are followed. Directory changes and literal
  * assignments are tracked, also from one script to the next of the same session. What cannot be known stays unknown.
  */
-export interface Argument {
-  readonly text: string;
-  /** False when a part of the text stands for a value that is not known. */
-  readonly known: boolean;
-  /** For arguments with globs: matches the words they may become. */
-  readonly pattern: string | null;
-}
-
 export interface SimpleCommand {
   /** Base name; empty when there is only an assignment or a redirection. */
   readonly program: string;
@@ -52,7 +46,6 @@ const MAX_VARIABLES = 256;
 const MAX_PIPELINE = 32;
 const MAX_FIND_ARGUMENTS = 256;
 const MAX_FIND_ROOTS = 16;
-const MAX_STARS = 6;
 const SHELLS = new Set(["sh", "bash", "dash", "zsh", "ash", "ksh"]);
 const RESERVED = new Set([
   "if",
@@ -70,27 +63,6 @@ const RESERVED = new Set([
   "time",
   "function",
 ]);
-
-/** Prefix programs: short flags that take a value, and how many operands stand before the command. */
-const PREFIXES: Readonly<Record<string, { readonly valued: string; readonly operands: number }>> = {
-  sudo: { valued: "ugpCrtTUDh", operands: 0 },
-  doas: { valued: "uC", operands: 0 },
-  env: { valued: "uC", operands: 0 },
-  timeout: { valued: "sk", operands: 1 },
-  nice: { valued: "n", operands: 0 },
-  ionice: { valued: "cnp", operands: 0 },
-  nohup: { valued: "", operands: 0 },
-  setsid: { valued: "", operands: 0 },
-  stdbuf: { valued: "ioe", operands: 0 },
-  exec: { valued: "a", operands: 0 },
-  command: { valued: "", operands: 0 },
-  builtin: { valued: "", operands: 0 },
-  xargs: { valued: "IndPLsaE", operands: 0 },
-  watch: { valued: "n", operands: 0 },
-  chroot: { valued: "", operands: 1 },
-  strace: { valued: "oepsu", operands: 0 },
-  busybox: { valued: "", operands: 0 },
-};
 
 export function commandsOf(
   script: string,
@@ -323,68 +295,4 @@ class Walk {
   }
 }
 
-function withoutPrefixes(words: readonly Argument[]): { via: string[]; argv: readonly Argument[] } {
-  const via: string[] = [];
-  let argv = words;
-  for (;;) {
-    const name = argv[0] ? posix.basename(argv[0].text) : "";
-    const prefix = PREFIXES[name];
-    if (!prefix || via.length >= MAX_DEPTH) return { via, argv };
-    let at = 1;
-    let operands = prefix.operands;
-    for (; at < argv.length; at++) {
-      const { text } = argv[at]!;
-      // `command -v nmap` asks for a program and does not run it.
-      if (name === "command" && /^-[vV]$/.test(text)) return { via, argv };
-      if (text.startsWith("-") && text.length > 1) {
-        if (text.length === 2 && prefix.valued.includes(text[1]!)) at++;
-      } else if (/^[A-Za-z_]\w*=/.test(text) && (name === "env" || name === "sudo")) continue;
-      else if (operands-- <= 0) break;
-    }
-    if (at >= argv.length) return { via, argv };
-    via.push(name);
-    argv = argv.slice(at);
-  }
-}
-
-/** Backtracking grows with the number of stars, so a pattern of too many is cut at the first and matches all that begins alike. */
-function soundPattern(pattern: string): string | null {
-  const stars = pattern.split("[^/]*");
-  const source = stars.length - 1 > MAX_STARS ? `${stars[0]}[\\s\\S]*` : pattern;
-  try {
-    new RegExp(source);
-    return source;
-  } catch {
-    return null; // e.g. `[z-a]`, which the shell takes literally
-  }
-}
-
 const literal = (text: string): Argument => ({ text, known: true, pattern: null });
-
-export const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
-
-/** Source of a regular expression for one shell glob. `*` and `?` do not cross a slash. */
-export function globSource(glob: string): string {
-  let source = "";
-  for (let at = 0; at < glob.length; at++) {
-    const char = glob[at]!;
-    const closing = char === "[" ? glob.indexOf("]", at + 2) : char === "{" ? glob.indexOf("}", at) : -1;
-    if (char === "*") source += source.endsWith("[^/]*") ? "" : "[^/]*";
-    else if (char === "?") source += "[^/]";
-    else if (char === "[" && closing > 0) {
-      source += `[${glob
-        .slice(at + 1, closing)
-        .replace(/^!/, "^")
-        .replace(/[\\[]/g, "\\$&")}]`;
-      at = closing;
-    } else if (char === "{" && closing > 0) {
-      source += `(?:${glob
-        .slice(at + 1, closing)
-        .split(",")
-        .map(globSource)
-        .join("|")})`;
-      at = closing;
-    } else source += escaped(char);
-  }
-  return source;
-}
