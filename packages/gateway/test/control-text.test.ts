@@ -38,6 +38,7 @@ describe("protected content", () => {
         expect(text.split(joined).filter((segment) => segment.control)).toEqual([]);
         expect(text.reveal(joined)).toBe(contents.join(""));
       }),
+      { numRuns: 1_000 },
     );
   });
 
