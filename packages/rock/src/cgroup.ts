@@ -11,32 +11,54 @@ export interface CgroupHost {
   readonly hierarchies: readonly string[];
   /** Where v2 is mounted beside v1. crun refuses to run where a v1 host keeps controllers there. */
   readonly unified: string | undefined;
-  /** Whether we may make groups there. */
-  readonly writable: boolean;
+  /** What can be controlled in groups that we may make. */
+  readonly controllers: readonly string[];
 }
 
 export const CGROUP_PARENT = "ale";
+const REQUIRED = ["cpu", "memory", "pids"] as const;
 
 export const cgroupsPath = (id: string): string => `/${CGROUP_PARENT}/${id}`;
 
+/** Controllers that a sandbox's limits need and the host does not offer. */
+export const missingControllers = (host: CgroupHost): string[] =>
+  REQUIRED.filter((name) => !host.controllers.includes(name));
+
 export function probeCgroups(mountinfo = readFileSync("/proc/self/mountinfo", "utf8")): CgroupHost {
-  const mounts = mountinfo.split("\n").flatMap((line) => {
-    const [left, right] = line.split(" - ");
-    const target = left?.split(" ")[4];
-    const type = right?.split(" ")[0];
-    return target !== undefined && (type === "cgroup" || type === "cgroup2") ? [{ target, type }] : [];
-  });
-  const v1 = mounts.filter((mount) => mount.type === "cgroup").map((mount) => mount.target);
+  const mounts = parseCgroupMounts(mountinfo);
+  const v1 = mounts.filter((mount) => mount.type === "cgroup");
   const v2 = mounts.find((mount) => mount.type === "cgroup2")?.target;
   const kind = v1.length === 0 ? (v2 === undefined ? "none" : "v2") : v2 === undefined ? "v1" : "hybrid";
-  const hierarchies = [...v1, ...(v2 === undefined ? [] : [v2])];
+  const v1Controllers = v1.filter((mount) => isWritable(mount.target)).flatMap((mount) => mount.options);
   return {
     kind,
-    hierarchies,
+    hierarchies: [...v1.map((mount) => mount.target), ...(v2 === undefined ? [] : [v2])],
     unified: kind === "hybrid" ? v2 : undefined,
-    writable:
-      hierarchies.length > 0 && isWritable(v1.find((path) => path.includes("pids")) ?? hierarchies[0]!),
+    // On a hybrid host the runtime is kept from v2, so that its controllers do not count.
+    controllers: kind === "v2" ? v2Controllers(v2!) : v1Controllers,
   };
+}
+
+interface CgroupMount {
+  readonly target: string;
+  readonly type: string;
+  /** Of the file system; on v1 its controllers are among them. */
+  readonly options: readonly string[];
+}
+
+export function parseCgroupMounts(mountinfo: string): CgroupMount[] {
+  return mountinfo.split("\n").flatMap((line) => {
+    const [left, right] = line.split(" - ");
+    const target = left?.split(" ")[4];
+    const [type, , options] = right?.split(" ") ?? [];
+    if (target === undefined || (type !== "cgroup" && type !== "cgroup2")) return [];
+    return [{ target, type, options: options?.split(",") ?? [] }];
+  });
+}
+
+function v2Controllers(mountPoint: string): string[] {
+  if (!isWritable(mountPoint)) return [];
+  return readFileSync(join(mountPoint, "cgroup.controllers"), "utf8").trim().split(" ");
 }
 
 function isWritable(hierarchy: string): boolean {

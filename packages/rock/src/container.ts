@@ -136,7 +136,7 @@ export async function startContainer(
   let container: RunningContainer | undefined;
   try {
     const place = places(host.space, id);
-    mountRoot(place, image, spec);
+    await mountRoot(place, image, spec.limits);
     const tree = new Tree(place.root);
     try {
       plant(tree, spec, (path, fd) => host.reads.add(id, path, fd));
@@ -157,21 +157,21 @@ export async function startContainer(
 }
 
 function launch(host: Host, id: string, place: Places, spec: SandboxSpec): ChildProcess {
-  const bundle = join(place.ram, "bundle");
+  const bundle = join(place.layer, "bundle");
   const config = ociConfig({
     id,
     rootfs: place.root,
     init: initArgv(),
     limits: spec.limits,
-    ...(host.cgroups.writable ? { cgroupsPath: cgroupsPath(id) } : {}),
+    cgroupsPath: cgroupsPath(id),
   });
   writeFileSync(join(bundle, "config.json"), JSON.stringify(config));
   const [program, ...argv] = [
     ...host.prefix,
     host.runtime,
     "--root",
-    join(place.ram, "runtime"),
-    `--cgroup-manager=${host.cgroups.writable ? "cgroupfs" : "disabled"}`,
+    join(place.layer, "runtime"),
+    "--cgroup-manager=cgroupfs",
     "run",
     "--bundle",
     bundle,
@@ -185,7 +185,7 @@ function launch(host: Host, id: string, place: Places, spec: SandboxSpec): Child
 export async function removeTraces(host: Pick<Host, "space" | "cgroups">, id: string): Promise<boolean> {
   const place = places(host.space, id);
   // The merged root lies over the writable layer.
-  for (const path of [place.root, place.ram]) while (unmount(path));
+  for (const path of [place.root, place.layer]) while (unmount(path));
   let clean = false;
   for (let round = 0; round < 100 && !clean; round++) {
     clean = killGroup(host.cgroups, id) && removeGroup(host.cgroups, id);

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
-import { probeCgroups } from "./cgroup.ts";
+import { missingControllers, probeCgroups } from "./cgroup.ts";
 import { type Host, type RunningContainer, startContainer } from "./container.ts";
 import { resolveImage } from "./image.ts";
 import { isSupportedMachine } from "./init.ts";
@@ -31,6 +31,7 @@ export const defaultHome = (): string => process.env.ALE_HOME ?? join(homedir(),
 export class OciDriver implements SandboxDriver {
   readonly home: string;
   readonly #limiter: Limiter;
+  readonly #creating = new Set<Promise<Sandbox>>();
   readonly #running = new Map<string, RunningContainer>();
   #host: Promise<Host> | undefined;
   #space: string | undefined;
@@ -45,54 +46,70 @@ export class OciDriver implements SandboxDriver {
 
   async capabilities(): Promise<Capabilities> {
     const { cgroups, runtime } = await this.#ready();
-    const enforced = cgroups.writable;
     return {
       driver: "oci",
       runtime: runtimeVersion(runtime) ?? "crun",
       rootless: false,
       cgroup: cgroups.kind,
       userns: false,
-      enforces: { cpu: enforced, memory: enforced, pids: enforced, disk: true },
+      enforces: { cpu: true, memory: true, pids: true, disk: true },
       network: ["none"],
     };
   }
 
   async create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
+    const creation = this.#limiter.run(() => this.#create(spec, signal), signal);
+    this.#creating.add(creation);
+    try {
+      return await creation;
+    } finally {
+      this.#creating.delete(creation);
+    }
+  }
+
+  async #create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
+    this.#refuseIfOver(signal);
     const host = await this.#ready();
     const image = resolveImage(this.home, spec.image);
-    return this.#limiter.run(async () => {
-      if (this.#closed) throw new AleError("driver-closed", "the sandbox driver has been closed");
-      const id = `sb-${Date.now().toString(36)}${randomBytes(5).toString("hex")}`;
-      writeSandboxState(host.space, {
-        id,
-        image: `${image.name}@${image.version}`,
-        createdAtMs: Date.now(),
-        labels: { ...spec.labels },
-        owner: self(),
-      });
-      const container = await startContainer(host, id, image, spec, {
-        add: (started) => this.#running.set(id, started),
-        remove: () => this.#running.delete(id),
-      });
-      if (signal?.aborted || this.#closed) {
-        await container.destroy();
-        throw signal?.reason ?? new AleError("driver-closed", "the sandbox driver has been closed");
-      }
-      return new OciSandbox(container, spec);
-    }, signal);
+    const id = `sb-${Date.now().toString(36)}${randomBytes(5).toString("hex")}`;
+    writeSandboxState(host.space, {
+      id,
+      image: `${image.name}@${image.version}`,
+      createdAtMs: Date.now(),
+      labels: { ...spec.labels },
+      owner: self(),
+    });
+    const container = await startContainer(host, id, image, spec, {
+      add: (started) => this.#running.set(id, started),
+      remove: () => this.#running.delete(id),
+    });
+    try {
+      this.#refuseIfOver(signal);
+    } catch (reason) {
+      await container.destroy();
+      throw reason;
+    }
+    return new OciSandbox(container, spec);
+  }
+
+  #refuseIfOver(signal?: AbortSignal): void {
+    signal?.throwIfAborted();
+    if (this.#closed) throw new AleError("driver-closed", "the sandbox driver has been closed");
   }
 
   async reap(): Promise<ReapReport> {
-    const { cgroups } = await this.#ready();
-    return reapDead(this.home, cgroups);
+    requireRoot();
+    return reapDead(this.home, probeCgroups());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
+    await Promise.allSettled(this.#creating);
     await Promise.all([...this.#running.values()].map((container) => container.destroy()));
     this.#mountSpace?.close();
     this.#reads.close();
     if (this.#space !== undefined) removeSpace(this.#space);
+    this.#space = undefined;
   }
 
   #ready(): Promise<Host> {
@@ -105,22 +122,35 @@ export class OciDriver implements SandboxDriver {
       throw new AleError("host-unsupported", `no sandboxes on ${process.platform}/${process.arch}`, {
         next: "use Linux on x86-64 or arm64 (on macOS: inside a Linux virtual machine)",
       });
-    if (process.getuid?.() !== 0)
-      throw new AleError("need-root", "sandboxes need root on this host", {
-        next: "run the same command with sudo",
-      });
+    requireRoot();
     const runtime = findTool("crun");
     if (runtime === undefined)
       throw new AleError("runtime-missing", "the container runtime crun is not installed", {
         next: "apt install crun",
       });
     const cgroups = probeCgroups();
+    const missing = missingControllers(cgroups);
+    if (missing.length > 0)
+      throw new AleError(
+        "cgroup-missing",
+        `limits cannot be enforced: no ${missing.join(", ")} control group`,
+        {
+          next: "run on a host, or in a container, with a writable /sys/fs/cgroup that has these controllers",
+        },
+      );
     await reapDead(this.home, cgroups);
     const space = createSpace(this.home, randomBytes(3).toString("hex")).directory;
     this.#space = space;
     if (cgroups.unified !== undefined) this.#mountSpace = await openMountSpace(space, cgroups.unified);
     return { space, runtime, cgroups, reads: this.#reads, prefix: this.#mountSpace?.prefix ?? [] };
   }
+}
+
+function requireRoot(): void {
+  if (process.getuid?.() !== 0)
+    throw new AleError("need-root", "sandboxes need root on this host", {
+      next: "run the same command with sudo",
+    });
 }
 
 export function openOciDriver(options: OciDriverOptions = {}): OciDriver {

@@ -9,8 +9,7 @@ export interface ConfigRequest {
   /** Argument vector of PID 1. */
   readonly init: readonly string[];
   readonly limits: Limits;
-  /** Absent: the host has no cgroups that we may use. */
-  readonly cgroupsPath?: string;
+  readonly cgroupsPath: string;
 }
 
 /** What root inside the sandbox may do to the sandbox's own files and processes. Nothing here reaches the host. */
@@ -57,9 +56,8 @@ export function ociConfig(request: ConfigRequest) {
       maskedPaths: MASKED,
       readonlyPaths: READ_ONLY,
       seccomp: seccompProfile(),
-      ...(request.cgroupsPath
-        ? { cgroupsPath: request.cgroupsPath, resources: resourcesOf(request.limits) }
-        : {}),
+      cgroupsPath: request.cgroupsPath,
+      resources: resourcesOf(request.limits),
     },
   };
 }

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { join } from "node:path";
-import { probeCgroups } from "./cgroup.ts";
+import { missingControllers, probeCgroups } from "./cgroup.ts";
 import { baseImage } from "./image.ts";
 import { isSupportedMachine } from "./init.ts";
 import { mount, unmount } from "./native.ts";
@@ -49,10 +49,11 @@ function runtime(): Check {
 }
 
 function cgroups(): Check {
-  const { kind, writable } = probeCgroups();
-  const detail = `${kind}${writable ? "" : ", not writable"}`;
+  const host = probeCgroups();
+  const missing = missingControllers(host);
+  const detail = `${host.kind}${missing.length === 0 ? "" : `, without a writable ${missing.join(", ")}`}`;
   const fix = "run as root on a host (or in a container) with a writable /sys/fs/cgroup";
-  return check("cgroups", writable, detail, fix);
+  return check("cgroups", missing.length === 0, detail, fix);
 }
 
 function seccomp(): Check {

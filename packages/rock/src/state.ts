@@ -19,15 +19,15 @@ export type SandboxState = z.infer<typeof SandboxState>;
 
 export interface Places {
   readonly directory: string;
-  /** Memory-backed: the writable layer, the runtime's bundle and its state. Gone with its mount. */
-  readonly ram: string;
+  /** A file system of its own, of the size of the disk limit: the writable layer, the runtime's bundle and its state. Gone with its mount. */
+  readonly layer: string;
   /** The merged root filesystem. */
   readonly root: string;
 }
 
 export function places(space: string, id: string): Places {
   const directory = join(space, id);
-  return { directory, ram: join(directory, "ram"), root: join(directory, "root") };
+  return { directory, layer: join(directory, "layer"), root: join(directory, "root") };
 }
 
 /** A driver's directory: everything that its sandboxes have on the host lies or is mounted below it. */

@@ -77,7 +77,11 @@ export function traces(home: string, ids: readonly string[]): string[] {
     const command = /^\d+$/.test(pid) ? read(`/proc/${pid}/cmdline`) : "";
     return command.includes(home) || ids.some((id) => command.includes(id));
   });
+  const loops = list("/sys/block").filter((name) =>
+    read(`/sys/block/${name}/loop/backing_file`).includes(home),
+  );
   return [
+    ...loops.map((name) => `loop device ${name}`),
     ...mounts.map((line) => `mount ${line}`),
     ...groups.map((name) => `cgroup ${name}`),
     ...processes.map(
