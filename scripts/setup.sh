@@ -212,8 +212,9 @@ python_suits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/d
 
 need_python() {
   local candidate
+  local wanted="${ALE_PYTHON:-python3}"
   ALE_PYTHON=""
-  for candidate in "${PYTHON:-python3}" python3 python3.13 python3.12 python3.11 python3.10 /usr/bin/python3; do
+  for candidate in "$wanted" python3 python3.13 python3.12 python3.11 python3.10 /usr/bin/python3; do
     if command -v "$candidate" >/dev/null && python_suits "$candidate"; then
       ALE_PYTHON="$(command -v "$candidate")"
       break
@@ -224,16 +225,18 @@ need_python() {
       want_apt "Python 3.10 or newer, for the engine" python3 python3-venv
       ALE_PYTHON=/usr/bin/python3
     else
-      UNFIXABLE+=("Python 3.10 or newer (found: $(python3 --version 2>&1 || echo none)). Use a newer release of the system, or name one: PYTHON=/path/to/python3 $0")
+      UNFIXABLE+=("Python 3.10 or newer (found: $(python3 --version 2>&1 || echo none)). Use a newer release of the system, or name one: ALE_PYTHON=/path/to/python3 $0")
     fi
   elif ! "$ALE_PYTHON" -c 'import venv, ensurepip' 2>/dev/null; then
-    if [ "$(readlink -f "$ALE_PYTHON")" != "${ALE_PYTHON#/usr/local}" ] && [[ "$(readlink -f "$ALE_PYTHON")" == /usr/bin/* ]]; then
-      want_apt "virtual environments, for the engine's own one" "$(basename "$(readlink -f "$ALE_PYTHON")")-venv"
+    local real
+    real="$(readlink -f "$ALE_PYTHON")"
+    if [[ "$real" == /usr/bin/* ]]; then
+      want_apt "virtual environments, for the engine's own one" "$(basename "$real")-venv"
     else
-      UNFIXABLE+=("the modules venv and ensurepip of $ALE_PYTHON. Name another Python: PYTHON=/path/to/python3 $0")
+      UNFIXABLE+=("the modules venv and ensurepip of $ALE_PYTHON. Name another Python: ALE_PYTHON=/path/to/python3 $0")
     fi
   fi
-  export PYTHON="$ALE_PYTHON"
+  export ALE_PYTHON # engine/setup.sh takes the same one
 }
 
 need_sandbox_tools() {
@@ -343,7 +346,6 @@ npm_is_fresh() {
 ensure_npm() { cd "$ROOT" && npm ci --no-audit --no-fund --loglevel=error; }
 
 ensure_engine() {
-  if [ ! -f "$ROOT/engine/setup.sh" ]; then echo "engine/setup.sh is not there yet"; return 0; fi
   bash "$ROOT/engine/setup.sh" "$ALE_HOME/engine/venv" "$@"
 }
 

@@ -5,7 +5,8 @@ import { COMMANDS, findCommand } from "./commands.ts";
 import { reportError, reportInterrupt } from "./errors.ts";
 import { EXIT } from "./exit-codes.ts";
 import { commandHelp, groupHelp, overview } from "./help.ts";
-import { createIo, type Io, type Out } from "./io.ts";
+import { createIo, type Io } from "./io.ts";
+import type { Out } from "./out.ts";
 import { softwareVersions } from "./versions.ts";
 
 /** The streams and variables of one invocation. `main.ts` passes the process's own, tests pass theirs. */

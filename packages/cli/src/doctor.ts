@@ -86,7 +86,7 @@ async function* checkEngine(
   const name = "engine";
   const located = locateEngine(home, env);
   if (!located.ok) {
-    yield { name, state: "missing", found: located.error.message, next: "ale setup engine" };
+    yield { name, state: "missing", found: located.error.message, next: "./ale setup engine" };
     return;
   }
   const { python, sources } = located.value;
@@ -112,7 +112,7 @@ async function* checkEngine(
       name,
       state: "missing",
       found: `cannot be imported: ${lines.split("\n").at(-1)}`,
-      next: "ale setup engine",
+      next: "./ale setup engine",
     };
   }
 }
@@ -162,7 +162,7 @@ async function* checkSandboxes(home: string, signal: AbortSignal): AsyncGenerato
           name,
           state: "missing",
           found: `a command ended with ${exitCode}: ${output.trim()}`,
-          next: `remove ${rootfs} and run ale setup image`,
+          next: `remove ${rootfs} and run ./ale setup image`,
         };
   } catch (error) {
     signal.throwIfAborted();
@@ -173,7 +173,7 @@ async function* checkSandboxes(home: string, signal: AbortSignal): AsyncGenerato
       next:
         (error instanceof AleError
           ? error.code === "image-missing"
-            ? "ale setup image"
+            ? "./ale setup image"
             : error.next
           : undefined) ?? "the container runtime's message above says why",
     };

@@ -1,4 +1,5 @@
 import { styleText } from "node:util";
+import type { Out } from "./out.ts";
 import { createProgress, type Progress } from "./progress.ts";
 
 /**
@@ -25,13 +26,6 @@ export interface Io {
 }
 
 export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "blue" | "cyan" | "magenta";
-
-/** The part of a stream that is used; process.stdout and process.stderr fit. */
-export interface Out {
-  write(text: string): unknown;
-  readonly isTTY?: boolean | undefined;
-  readonly columns?: number | undefined;
-}
 
 export interface IoOptions {
   readonly home: string;

@@ -1,4 +1,4 @@
-import type { Out } from "./io.ts";
+import type { Out } from "./out.ts";
 
 /**
  * Progress of long work, on stderr. On a terminal one line is redrawn in place; elsewhere (a file, CI) the newest state is

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { rewardBounds } from "../src/commands/episodes-ls.ts";
 import { EXIT } from "../src/exit-codes.ts";
-import { ale, recordEpisode, temporaryHome } from "./support.ts";
+import { ale, machineHome, recordEpisode, temporaryHome, whyNoSandbox } from "./support.ts";
 
 async function homeWithEpisodes(): Promise<string> {
   const home = await temporaryHome();
@@ -107,6 +107,18 @@ describe("ale episodes show", () => {
     expect(outcome.stderr).toContain("ep_aaa1, ep_aab2");
   });
 
+  it("makes visible what an agent wrote for the reader's terminal", async () => {
+    const home = await temporaryHome();
+    await recordEpisode(home, "run", {
+      id: "ep_x",
+      observation: "fine\r\u001b[2Jgone\u009b31m\u202etxt\ttab",
+    });
+    const { stdout } = await ale(home, "episodes", "show", "ep_x");
+    expect(stdout).toContain("fine␍␛[2Jgone\\u{9b}31m\\u{202e}txt\ttab");
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+    expect(stdout).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202e]/);
+  });
+
   it("shows nothing of a log that was changed", async () => {
     const home = await temporaryHome();
     const path = await recordEpisode(home, "run", { id: "ep_x" });
@@ -127,7 +139,7 @@ describe("ale episodes verify", () => {
   it("names the first broken line of a changed log and exits 1", async () => {
     const home = await homeWithEpisodes();
     const path = join(home, "runs/first/episodes/ep_aaa1.jsonl");
-    await writeFile(path, (await readFile(path, "utf8")).replace("port=46", "port=47"));
+    await writeFile(path, (await readFile(path, "utf8")).replace("port=46/ nut", "port=47/ nut"));
     const outcome = await ale(home, "episodes", "verify", "--json");
     expect(outcome.exitCode).toBe(EXIT.failed);
     expect(outcome.json()).toMatchObject({
@@ -154,3 +166,25 @@ describe("ale episodes verify", () => {
     });
   });
 });
+
+const reason = whyNoSandbox();
+describe.skipIf(reason !== null)(
+  `ale episodes replay${reason === null ? "" : ` (skipped: ${reason})`}`,
+  () => {
+    it("finds the same observations in a fresh sandbox", async () => {
+      const path = await recordEpisode(await temporaryHome(), "run", { id: "ep_x", observation: "port=46" });
+      const outcome = await ale(machineHome, "episodes", "replay", path, "--json");
+      expect(outcome.exitCode).toBe(EXIT.ok);
+      expect(outcome.json()).toMatchObject({ ok: true, calls: 1, differences: [] });
+    });
+
+    it("shows what differs and exits 1", async () => {
+      const path = await recordEpisode(await temporaryHome(), "run", { id: "ep_x", observation: "port=47" });
+      const outcome = await ale(machineHome, "episodes", "replay", path);
+      expect(outcome.exitCode).toBe(EXIT.failed);
+      expect(outcome.stdout).toMatch(
+        /chunk 0: \$ sed[\s\S]*recorded:\n {4}port=47[\s\S]*replayed:\n {4}port=46/,
+      );
+    });
+  },
+);

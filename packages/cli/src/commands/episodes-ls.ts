@@ -119,7 +119,7 @@ function printTable(episodes: readonly EpisodeSummary[], total: number, io: Io):
   const hidden = total - episodes.length;
   io.print("");
   io.print(
-    `${total} episodes${hidden > 0 ? `, ${hidden} more with --limit 0` : ""}; look at one: ale episodes show ${episodes[0]!.id}`,
+    `${total} episodes${hidden > 0 ? `, ${hidden} more with --limit 0` : ""}; look at one: ./ale episodes show ${episodes[0]!.id}`,
   );
 }
 

@@ -145,7 +145,7 @@ export function exampleSection({ examples, headline }: QuickstartReport): Html |
   if (examples.length === 0) return null;
   return section(
     "Episodes",
-    html`${examples.length === 1 ? "One" : "A few"} of the ${whole(headline.episodes)} that were recorded, chunk by chunk as the policy acted and saw. Any other: <code>ale episodes ls</code>, then <code>ale episodes show ID</code>.`,
+    html`${examples.length === 1 ? "One" : "A few"} of the ${whole(headline.episodes)} that were recorded, chunk by chunk as the policy acted and saw. Any other: <code>./ale episodes ls</code>, then <code>./ale episodes show ID</code>.`,
     html`<div class="episodes">${examples.map(exampleCard)}</div>`,
     null,
   );
@@ -171,7 +171,7 @@ function exampleCard(example: ExampleEpisode): Html {
         )}
       </li>`,
     )}</ol>
-    <p class="command"><code>ale episodes show ${example.episode}</code></p>
+    <p class="command"><code>./ale episodes show ${example.episode}</code></p>
   </article>`;
 }
 
@@ -180,7 +180,7 @@ export function provenanceSection({ provenance, versions, machine, run }: Quicks
     html`<div class="${kind}"><h3>${title}</h3><dl>${Object.entries(entries).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl></div>`;
   return section(
     "Provenance",
-    html`Every number above was computed in this run from sealed episode logs. <code>ale episodes verify --run ${run}</code> checks their hash chains.`,
+    html`Every number above was computed in this run from sealed episode logs. <code>./ale episodes verify --run ${run}</code> checks their hash chains.`,
     html`<div class="lists">${list("Run", provenance, "whole")}${list("Versions", versions)}${list("Machine", machine)}</div>`,
     null,
   );
