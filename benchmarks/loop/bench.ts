@@ -1,11 +1,14 @@
 import { runParts } from "../benchmark.ts";
 import { engineOverhead } from "./engine-overhead.ts";
 import { gradient } from "./gradient.ts";
+import { quickstart } from "./quickstart.ts";
 
-export const title = "the loop: learning mathematics against autograd, engine against a bare PyTorch loop";
+export const title =
+  "the loop: learning mathematics against autograd, engine against a bare PyTorch loop, the closed loop for three seeds";
 
 /** Each part stands in its own file and reports figures of its own. */
 export const run = runParts({
   gradient,
   "engine-overhead": engineOverhead,
+  quickstart,
 });

@@ -17,6 +17,10 @@ const usage = defineUsage({
       type: "boolean",
       help: "make the warm start too, from random weights (about ten minutes more)",
     },
+    smoke: {
+      type: "boolean",
+      help: "every part on a few episodes, to see that it works; the figures mean nothing",
+    },
     "no-open": { type: "boolean", help: "do not open the report in a browser" },
   },
   notes: `
@@ -37,6 +41,7 @@ export const quickstart: Command = {
       home: io.home,
       seed: wholeNumber("--seed", values.seed, { max: 2 ** 31 - 1 }),
       fromScratch: values["from-scratch"],
+      smoke: values.smoke,
     });
     io.note(plan.resumed ? `going on with ${plan.name}, which was interrupted` : `${plan.name} begins`);
     const { report, path } = await runQuickstart(plan, io, setupPhases(io), signal);

@@ -25,10 +25,15 @@ export interface PlanOptions {
   readonly home: string;
   readonly seed: number | undefined;
   readonly fromScratch: boolean;
+  /** A smoke test: every part runs, on so few episodes that its figures mean nothing. */
+  readonly smoke: boolean;
 }
 
 export function planQuickstart(options: PlanOptions): QuickstartPlan {
-  const read = (name: string): RecipeFile => readRecipe(name, { seed: options.seed });
+  const read = (name: string): RecipeFile => {
+    const file = readRecipe(name, { seed: options.seed });
+    return options.smoke ? { ...file, recipe: shrunk(file.recipe) } : file;
+  };
   const files = {
     warm: read("warm-start"),
     main: read("quickstart"),
@@ -71,4 +76,25 @@ function chooseName(options: PlanOptions, recipe: Recipe): { name: string; resum
       return { name: `quickstart-${newest}`, resumed: true };
   }
   return { name: `quickstart-${newest + 1}`, resumed: false };
+}
+
+/** The same recipe with a few rounds, steps and tasks. */
+function shrunk(recipe: Recipe): Recipe {
+  const stages = recipe.stages.map((stage): Recipe["stages"][number] => {
+    switch (stage.type) {
+      case "sft":
+        return {
+          ...stage,
+          steps: Math.min(stage.steps, 5),
+          demonstrations: { ...stage.demonstrations, episodes: 28 },
+        };
+      case "evaluate":
+        return { ...stage, tasks: Math.min(stage.tasks, 28) };
+      case "rl":
+        return { ...stage, rounds: Math.min(stage.rounds, 2), instancesPerRound: 7 };
+      default:
+        return stage satisfies never;
+    }
+  });
+  return { ...recipe, stages };
 }
