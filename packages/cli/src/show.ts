@@ -151,13 +151,28 @@ function observation(result: EventOf<"tool.result">, { paint, maxLines }: ShowOp
 }
 
 function alertLines(alert: Alert, { paint }: ShowOptions): string[] {
-  const evidence = Object.entries(alert.evidence)
-    .map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`)
-    .join("; ");
+  const how = alert.attribution === "interval" ? ", attributed by time alone" : "";
   return [
-    paint("red", `  ▲ ${alert.severity.toUpperCase()} ${alert.rule} (${alert.technique}, ${alert.category})`),
-    paint("red", `    ${evidence}${alert.attribution === "interval" ? " [attributed by time alone]" : ""}`),
-  ];
+    `  ▲ ${alert.severity.toUpperCase()} ${alert.rule} (${alert.technique}, ${alert.category}${how})`,
+    ...evidenceLines(alert.evidence).map((line) => `    ${line}`),
+  ].map((line) => paint("red", line));
+}
+
+/** One line a fact; of a list one line an item. Digests are cut to what tells them apart. */
+export function evidenceLines(evidence: Alert["evidence"]): string[] {
+  const short = (text: string): string => text.replace(/\b([0-9a-f]{8})[0-9a-f]{56}\b/g, "$1…");
+  const text = (value: unknown): string => {
+    if (typeof value !== "object" || value === null) return short(String(value));
+    return Object.entries(value)
+      .map(
+        ([name, member]) =>
+          `${name} ${typeof member === "object" ? short(JSON.stringify(member)) : short(String(member))}`,
+      )
+      .join(", ");
+  };
+  return Object.entries(evidence).flatMap(([name, value]) =>
+    (Array.isArray(value) ? value : [value]).map((item) => `${name}: ${text(item)}`),
+  );
 }
 
 function footer(log: EpisodeLog, { paint }: ShowOptions): string[] {

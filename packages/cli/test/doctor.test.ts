@@ -31,7 +31,11 @@ describe("ale doctor", () => {
     `starts a sandbox${reason === null ? "" : ` (skipped: ${reason})`}`,
     async () => {
       const checks = [];
-      for await (const check of checkMachine(machineHome, {}, new AbortController().signal))
+      for await (const check of checkMachine(
+        machineHome,
+        { ALE_ENGINE_PYTHON: "/bin/false" },
+        new AbortController().signal,
+      ))
         checks.push(check);
       expect(checks.find(({ name }) => name === "sandbox")).toMatchObject({
         state: "ok",

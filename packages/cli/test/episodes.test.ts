@@ -101,6 +101,33 @@ describe("ale episodes show", () => {
     expect(shown).toMatchObject({ summary: { id } });
   });
 
+  it("shows the return that learning gave each chunk, where the run's recipe is at hand", async () => {
+    const home = await homeWithEpisodes();
+    const recipe = {
+      schema: "ale/recipe@1",
+      name: "r",
+      seed: 1,
+      model: { directory: "m" },
+      stages: [
+        {
+          type: "rl",
+          rounds: 1,
+          algorithm: { name: "ipa", gamma: 0.5 },
+          safety: { mode: "chunk", penalty: -1 },
+          adam: { learningRate: 1e-3 },
+        },
+      ],
+    };
+    await writeFile(join(home, "runs/first/recipe.json"), JSON.stringify(recipe));
+    await recordEpisode(home, "first", { id: "ep_ok" });
+    const returns = async (id: string) => (await ale(home, "episodes", "show", id, "--json")).json().returns;
+    expect(await returns("ep_ok")).toEqual({ 0: 0.5, 1: 1 }); // Eq. 7: γ¹·R, R
+    expect(await returns("ep_aaa1")).toEqual({ 0: 0, 1: 0 }); // failed, and failReward is 0
+    expect(await returns("ep_aab2")).toEqual({ 0: -1, 1: -1 }); // violated in chunk 0
+    expect(await returns("ep_bbb3")).toBeNull(); // another run, without a recipe
+    expect((await ale(home, "episodes", "show", "ep_ok")).stdout).toContain("return 0.500");
+  });
+
   it("refuses an ambiguous beginning and names the candidates", async () => {
     const outcome = await ale(await homeWithEpisodes(), "episodes", "show", "ep_aa");
     expect(outcome.exitCode).toBe(EXIT.usage);
