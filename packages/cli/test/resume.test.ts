@@ -1,27 +1,16 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type EpisodeSummary, openEpisodeStore, summaryOf } from "@ale/core";
-import { loadRunState, locateEngine } from "@ale/roll";
+import { loadRunState } from "@ale/roll";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { machineHome, whyNoSandbox } from "./support.ts";
+import { removeHome, whyNoLoop, workingHome } from "./support.ts";
 
 /** A run that is killed without warning in the middle of a round, and gone on with. Real engine, real sandboxes. */
 
 const REPOSITORY = resolve(import.meta.dirname, "../../..");
-const engine = locateEngine();
-const missing = whyNoSandbox() ?? (engine.ok ? null : `no engine: ${engine.error.message}`);
+const missing = whyNoLoop();
 
 const RECIPE = `
 schema: ale/recipe@1
@@ -43,16 +32,10 @@ stages:
 let home: string;
 
 beforeAll(() => {
-  home = mkdtempSync(join(tmpdir(), "ale-resume-"));
-  if (missing === null) symlinkSync(join(machineHome, "images"), join(home, "images"));
-  mkdirSync(join(home, "logs"));
+  home = workingHome();
   writeFileSync(join(home, "recipe.yaml"), RECIPE);
 });
-afterAll(() => {
-  // On hosts with two cgroup versions the sandbox driver mounts its folder onto itself, for as long as the machine runs.
-  spawnSync("umount", ["-l", join(home, "rock/sandboxes")]);
-  rmSync(home, { recursive: true, force: true });
-});
+afterAll(() => removeHome(home));
 
 const directory = (): string => join(home, "runs", "killed");
 const stepsDone = (): number => loadRunState(directory())?.step ?? 0;
@@ -70,7 +53,7 @@ function startTraining(): ChildProcess {
     ],
     {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, ALE_HOME: home, ALE_ENGINE_PYTHON: engine.ok ? engine.value.python : "" },
+      env: { ...process.env, ALE_HOME: home },
     },
   );
 }

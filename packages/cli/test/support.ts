@@ -1,11 +1,12 @@
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Event, Instance, openEpisodeStore } from "@ale/core";
 import { nanoProfile } from "@ale/flow";
 import { baseImage } from "@ale/rock";
+import { locateEngine } from "@ale/roll";
 import { onTestFinished } from "vitest";
 import { runCli } from "../src/cli.ts";
 
@@ -51,6 +52,27 @@ export function whyNoSandbox(): string | null {
   if (process.getuid?.() !== 0) return "sandboxes need root";
   if (!existsSync(baseImage(machineHome).rootfs)) return `no base image in ${machineHome}`;
   return null;
+}
+
+/** Why the whole loop cannot run here; null when it can. */
+export function whyNoLoop(): string | null {
+  const engine = locateEngine(machineHome);
+  return whyNoSandbox() ?? (engine.ok ? null : engine.error.message);
+}
+
+/** A fresh $ALE_HOME that shares this machine's engine and images. The caller removes it with `removeHome`. */
+export function workingHome(): string {
+  const home = mkdtempSync(join(tmpdir(), "ale-loop-"));
+  mkdirSync(join(home, "logs"));
+  for (const part of ["images", "engine"])
+    if (existsSync(join(machineHome, part))) symlinkSync(join(machineHome, part), join(home, part));
+  return home;
+}
+
+export function removeHome(home: string): void {
+  // On hosts with two cgroup versions the sandbox driver mounts its folder onto itself, for as long as the machine runs.
+  spawnSync("umount", ["-l", join(home, "rock/sandboxes")]);
+  rmSync(home, { recursive: true, force: true });
 }
 
 export interface EpisodeOptions {

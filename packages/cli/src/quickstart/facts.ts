@@ -1,10 +1,9 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { cpus, release, totalmem, type } from "node:os";
-import { join } from "node:path";
-import { digestOf, sha256 } from "@ale/core";
+import { digestOf } from "@ale/core";
 import { baseImage, type SandboxDriver } from "@ale/rock";
 import { locateEngine } from "@ale/roll";
+import { modelFiles } from "../provenance.ts";
 import { softwareVersions } from "../versions.ts";
 
 /** What a result depends on besides the recipe, for the report and for people who compare. */
@@ -44,12 +43,5 @@ function pythonFacts(home: string): Record<string, string> {
   return { python, torch, transformers };
 }
 
-/** One digest over a model directory's files: name and SHA-256 of each, sorted. */
-export function modelDigest(directory: string): string {
-  if (!existsSync(directory)) return "none";
-  const files = readdirSync(directory, { withFileTypes: true })
-    .filter((entry) => entry.isFile() && entry.name !== "provenance.json")
-    .map((entry) => entry.name)
-    .sort();
-  return digestOf(files.map((name) => [name, sha256(readFileSync(join(directory, name)))]));
-}
+/** One digest over a model directory's files. */
+export const modelDigest = (directory: string): string => digestOf(modelFiles(directory));
