@@ -1,13 +1,13 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { join } from "node:path";
-import type { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AleError } from "@ale/core";
 import { type CgroupHost, cgroupsPath, killGroup, removeGroup } from "./cgroup.ts";
 import { ControlChannel } from "./control.ts";
 import type { Image } from "./image.ts";
 import { environmentOf, initArgv, startFields } from "./init.ts";
+import type { Launched, Launcher } from "./launcher.ts";
 import { unmount } from "./native.ts";
 import { ociConfig } from "./oci-config.ts";
 import type { ReadWatch } from "./read-watch.ts";
@@ -24,8 +24,7 @@ export interface Host {
   readonly runtime: string;
   readonly cgroups: CgroupHost;
   readonly reads: ReadWatch;
-  /** Put before the runtime's command line, to run it where it can work (see mount-space.ts). */
-  readonly prefix: readonly string[];
+  readonly launcher: Launcher;
 }
 
 /** Told of every container from its first process to its last trace, so that its owner can always end it. */
@@ -39,39 +38,27 @@ const POLITE_EXIT_MS = 500;
 
 export class RunningContainer {
   readonly id: string;
-  readonly control: ControlChannel;
   readonly tree: Tree;
+  readonly control = new ControlChannel();
   readonly #host: Host;
-  readonly #child: ChildProcess;
-  readonly #exited: Promise<void>;
+  readonly #launched: Launched;
   readonly #track: Tracker;
-  #stderr = "";
+  #connection: Socket | undefined;
   #ended = false;
+  #exited = false;
   #destroyed: Promise<void> | undefined;
   #lifetime: NodeJS.Timeout | undefined;
 
-  constructor(host: Host, id: string, tree: Tree, child: ChildProcess, track: Tracker) {
+  constructor(host: Host, id: string, tree: Tree, launched: Launched, track: Tracker) {
     this.id = id;
-    this.#track = track;
     this.tree = tree;
     this.#host = host;
-    this.#child = child;
-    const { stdin, stdout, stderr } = child as { stdin: Writable; stdout: Readable; stderr: Readable };
-    this.control = new ControlChannel(stdin, stdout);
-    stderr.on("data", (chunk: Buffer) => {
-      if (this.#stderr.length < 4096) this.#stderr += chunk.toString("utf8");
-    });
-    this.#exited = new Promise((resolve) => {
-      const done = (): void => {
-        this.#ended = true;
-        this.control.close();
-        resolve();
-      };
-      child.once("exit", done);
-      child.once("error", (error) => {
-        this.#stderr += error.message;
-        done();
-      });
+    this.#launched = launched;
+    this.#track = track;
+    void launched.exited.then(() => {
+      this.#exited = true;
+      this.#ended = true;
+      this.control.close();
     });
   }
 
@@ -84,16 +71,33 @@ export class RunningContainer {
     return this.#host.reads;
   }
 
-  /** Throws an AleError if the container ended instead of starting. */
-  async started(lifetimeMs: number): Promise<void> {
-    if (!(await this.control.ready)) {
-      await this.#exited;
-      throw new AleError("sandbox-start-failed", `the container did not start: ${this.#stderr.trim()}`, {
+  /** Speaks first with PID 1. Throws an AleError if the container ended instead of starting. */
+  async start(spec: SandboxSpec): Promise<void> {
+    const connection = await this.#launched.connection;
+    if (connection !== null) {
+      this.#connection = connection;
+      this.control.attach(connection);
+      this.control.send("start", ...startFields(spec.workdir, environmentOf("agent", spec.env)));
+    }
+    if (connection === null || !(await this.control.ready)) {
+      await Promise.race([this.#launched.exited, sleep(POLITE_EXIT_MS)]);
+      throw new AleError("sandbox-start-failed", `the container did not start: ${this.#complaint()}`, {
         next: "run `ale doctor`",
       });
     }
-    this.#lifetime = setTimeout(() => void this.destroy(), lifetimeMs);
+    this.#lifetime = setTimeout(() => void this.destroy(), spec.limits.lifetimeMs);
     this.#lifetime.unref();
+  }
+
+  #complaint(): string {
+    try {
+      const text = readFileSync(logOf(places(this.#host.space, this.id)), "utf8")
+        .slice(0, 4096)
+        .trim();
+      return text === "" ? "it said nothing" : text;
+    } catch {
+      return "it left no message";
+    }
   }
 
   destroy(): Promise<void> {
@@ -106,10 +110,10 @@ export class RunningContainer {
     this.#ended = true;
     this.control.close();
     // PID 1 ends with its control channel, and with PID 1 everything in its namespace.
-    this.#child.stdin?.destroy();
-    this.#child.stdout?.destroy();
-    await Promise.race([this.#exited, sleep(POLITE_EXIT_MS, undefined, { ref: false })]);
-    if (this.#child.exitCode === null && this.#child.signalCode === null) await this.#kill();
+    this.#connection?.destroy();
+    if (this.#connection === undefined) void this.#launched.connection.then((late) => late?.destroy());
+    await Promise.race([this.#launched.exited, sleep(POLITE_EXIT_MS)]);
+    if (!this.#exited) await this.#kill();
     this.tree.close();
     await removeTraces(this.#host, this.id);
     this.#host.reads.forget(this.id);
@@ -117,10 +121,9 @@ export class RunningContainer {
   }
 
   async #kill(): Promise<void> {
-    for (let round = 0; round < 100; round++) {
-      if (killGroup(this.#host.cgroups, this.id)) this.#child.kill("SIGKILL");
-      const gone = await Promise.race([this.#exited.then(() => true), sleep(20, false)]);
-      if (gone) return;
+    for (let round = 0; round < 100 && !this.#exited; round++) {
+      if (killGroup(this.#host.cgroups, this.id)) this.#launched.kill();
+      await Promise.race([this.#launched.exited, sleep(20)]);
     }
   }
 }
@@ -146,8 +149,7 @@ export async function startContainer(
       tree.close();
       throw error;
     }
-    container.control.send("start", ...startFields(spec.workdir, environmentOf("agent", spec.env)));
-    await container.started(spec.limits.lifetimeMs);
+    await container.start(spec);
     return container;
   } catch (error) {
     if (container !== undefined) await container.destroy();
@@ -156,29 +158,19 @@ export async function startContainer(
   }
 }
 
-function launch(host: Host, id: string, place: Places, spec: SandboxSpec): ChildProcess {
+const logOf = (place: Places): string => join(place.layer, "bundle", "log");
+
+function launch(host: Host, id: string, place: Places, spec: SandboxSpec): Launched {
   const bundle = join(place.layer, "bundle");
   const config = ociConfig({
-    id,
     rootfs: place.root,
     init: initArgv(),
     limits: spec.limits,
     cgroupsPath: cgroupsPath(id),
   });
   writeFileSync(join(bundle, "config.json"), JSON.stringify(config));
-  const [program, ...argv] = [
-    ...host.prefix,
-    host.runtime,
-    "--root",
-    join(place.layer, "runtime"),
-    "--cgroup-manager=cgroupfs",
-    "run",
-    "--bundle",
-    bundle,
-    id,
-  ];
-  // A session of its own: Ctrl-C in the owner's terminal is for the owner, who then destroys in order.
-  return spawn(program!, argv, { stdio: ["pipe", "pipe", "pipe"], detached: true, cwd: "/" });
+  const options = ["--root", join(place.layer, "runtime"), "--cgroup-manager=cgroupfs"];
+  return host.launcher.launch(id, logOf(place), [...options, "run", "--bundle", bundle, id]);
 }
 
 /** Removes mounts, groups and directories of a sandbox whose processes are gone or will be killed here. */

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Readable, Writable } from "node:stream";
+import type { Duplex } from "node:stream";
 
 /**
  * The driver's end of the conversation with PID 1 (init.pl): frames of a 32-bit length and then strings that each carry a
@@ -111,31 +111,34 @@ function parseReply(type: string, fields: readonly Buffer[]): Reply {
   };
 }
 
-/** Requests to PID 1 and their replies. Owns neither stream. */
+/** Requests to PID 1 and their replies. Does not own the connection. */
 export class ControlChannel {
   readonly ready: Promise<boolean>;
-  #input: Writable;
+  #connection: Duplex | undefined;
   #waiting = new Map<string, (reply: Reply) => void>();
   #resolveReady: (ready: boolean) => void = () => {};
   #gone = false;
 
-  constructor(input: Writable, output: Readable) {
-    this.#input = input;
+  constructor() {
     this.ready = new Promise((resolve) => {
       this.#resolveReady = resolve;
     });
+  }
+
+  attach(connection: Duplex): void {
+    this.#connection = connection;
     const reader = new FrameReader();
-    output.on("data", (chunk: Buffer) => {
+    connection.on("data", (chunk: Buffer) => {
       try {
         for (const frame of reader.push(chunk)) this.#receive(frame);
       } catch {
-        output.destroy();
+        connection.destroy();
         this.close();
       }
     });
-    output.on("close", () => this.close());
-    output.on("error", () => this.close());
-    input.on("error", () => this.close());
+    connection.on("close", () => this.close());
+    connection.on("error", () => this.close());
+    connection.resume();
   }
 
   get gone(): boolean {
@@ -143,7 +146,7 @@ export class ControlChannel {
   }
 
   send(type: string, ...fields: readonly Field[]): void {
-    if (!this.#gone) this.#input.write(encodeFrame([type, ...fields]));
+    if (!this.#gone) this.#connection?.write(encodeFrame([type, ...fields]));
   }
 
   /** Sends a request under a fresh id. `onId` lets the caller cancel it. */

@@ -5,9 +5,8 @@ import { AleError } from "@ale/core";
 import { missingControllers, probeCgroups } from "./cgroup.ts";
 import { type Host, type RunningContainer, startContainer } from "./container.ts";
 import { resolveImage } from "./image.ts";
-import { isSupportedMachine } from "./init.ts";
+import { Launcher } from "./launcher.ts";
 import { Limiter } from "./limiter.ts";
-import { type MountSpace, openMountSpace } from "./mount-space.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { self } from "./owner.ts";
 import { ReadWatch } from "./read-watch.ts";
@@ -15,6 +14,7 @@ import { reapDead, removeSpace } from "./reap.ts";
 import { runtimeVersion } from "./runtime.ts";
 import type { Capabilities, ReapReport, Sandbox, SandboxDriver, SandboxSpec } from "./sandbox.ts";
 import { createSpace, writeSandboxState } from "./state.ts";
+import { isSupportedMachine } from "./syscalls.ts";
 import { findTool } from "./tools.ts";
 
 /** Sandboxes as OCI containers on overlayfs, run by crun without a daemon. Owns every sandbox it made. */
@@ -36,7 +36,7 @@ export class OciDriver implements SandboxDriver {
   #host: Promise<Host> | undefined;
   #space: string | undefined;
   readonly #reads = new ReadWatch();
-  #mountSpace: MountSpace | undefined;
+  #launcher: Launcher | undefined;
   #closed = false;
 
   constructor(options: OciDriverOptions = {}) {
@@ -106,7 +106,7 @@ export class OciDriver implements SandboxDriver {
     this.#closed = true;
     await Promise.allSettled(this.#creating);
     await Promise.all([...this.#running.values()].map((container) => container.destroy()));
-    this.#mountSpace?.close();
+    this.#launcher?.close();
     this.#reads.close();
     if (this.#space !== undefined) removeSpace(this.#space);
     this.#space = undefined;
@@ -123,11 +123,8 @@ export class OciDriver implements SandboxDriver {
         next: "use Linux on x86-64 or arm64 (on macOS: inside a Linux virtual machine)",
       });
     requireRoot();
-    const runtime = findTool("crun");
-    if (runtime === undefined)
-      throw new AleError("runtime-missing", "the container runtime crun is not installed", {
-        next: "apt install crun",
-      });
+    const runtime = requireTool("crun", "runtime-missing", "crun");
+    const perl = requireTool("perl", "tool-missing", "perl-base");
     const cgroups = probeCgroups();
     const missing = missingControllers(cgroups);
     if (missing.length > 0)
@@ -141,9 +138,16 @@ export class OciDriver implements SandboxDriver {
     await reapDead(this.home, cgroups);
     const space = createSpace(this.home, randomBytes(3).toString("hex")).directory;
     this.#space = space;
-    if (cgroups.unified !== undefined) this.#mountSpace = await openMountSpace(space, cgroups.unified);
-    return { space, runtime, cgroups, reads: this.#reads, prefix: this.#mountSpace?.prefix ?? [] };
+    this.#launcher = await Launcher.open({ perl, runtime, space, unified: cgroups.unified });
+    return { space, runtime, cgroups, reads: this.#reads, launcher: this.#launcher };
   }
+}
+
+function requireTool(name: string, code: string, debianPackage: string): string {
+  const tool = findTool(name);
+  if (tool === undefined)
+    throw new AleError(code, `${name} is not installed`, { next: `apt install ${debianPackage}` });
+  return tool;
 }
 
 function requireRoot(): void {

@@ -4,7 +4,6 @@ import { seccompProfile } from "./seccomp.ts";
 /** The OCI runtime configuration of one sandbox. Pure: everything about the host comes in as arguments. */
 
 export interface ConfigRequest {
-  readonly id: string;
   readonly rootfs: string;
   /** Argument vector of PID 1. */
   readonly init: readonly string[];

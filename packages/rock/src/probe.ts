@@ -2,9 +2,9 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync } from "node:fs
 import { join } from "node:path";
 import { missingControllers, probeCgroups } from "./cgroup.ts";
 import { baseImage } from "./image.ts";
-import { isSupportedMachine } from "./init.ts";
 import { mount, unmount } from "./native.ts";
 import { runtimeVersion } from "./runtime.ts";
+import { isSupportedMachine } from "./syscalls.ts";
 import { findTool } from "./tools.ts";
 
 /** What this host has and lacks for sandboxes, in words for `ale doctor`. */
@@ -64,12 +64,9 @@ function seccomp(): Check {
 }
 
 function tools(): Check {
-  const missing = ["unshare", "nsenter"].filter((name) => findTool(name) === undefined);
   const builder = findTool("mmdebstrap") ?? findTool("debootstrap");
-  const packages = [...(missing.length > 0 ? ["util-linux"] : []), ...(builder ? [] : ["mmdebstrap"])];
-  const found = ["unshare", "nsenter", "mmdebstrap", "debootstrap"].filter(
-    (name) => findTool(name) !== undefined,
-  );
+  const packages = [...(findTool("perl") ? [] : ["perl-base"]), ...(builder ? [] : ["mmdebstrap"])];
+  const found = ["perl", "mmdebstrap", "debootstrap"].filter((name) => findTool(name) !== undefined);
   return check("tools", packages.length === 0, found.join(", "), `apt install ${packages.join(" ")}`);
 }
 

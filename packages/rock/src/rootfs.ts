@@ -27,7 +27,8 @@ export async function mountRoot(place: Places, image: Image, limits: Limits): Pr
   try {
     // The sandbox can read its mount table; named by descriptor, the layers do not tell it where they lie on the host.
     const [lowerdir, upperdir, workdir] = opened.map((fd) => `/proc/self/fd/${fd}`);
-    const data = `lowerdir=${lowerdir},upperdir=${upperdir},workdir=${workdir}`;
+    // volatile: nothing is synced to a disk when the sandbox goes; there is nothing to keep.
+    const data = `lowerdir=${lowerdir},upperdir=${upperdir},workdir=${workdir},volatile`;
     mount({ type: "overlay", source: "ale", target: place.root, flags: MS_NOSUID | MS_NODEV, data });
   } finally {
     for (const fd of opened) closeSync(fd);

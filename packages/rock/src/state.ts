@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { type Owner, ownerName, parseOwnerName, self } from "./owner.ts";
@@ -71,8 +71,15 @@ export function listSandboxes(space: string): string[] {
   return entries(space).filter((name) => name.startsWith("sb-"));
 }
 
+/** The usual remains go one by one, which costs little; whatever else there may be goes the long way. */
 export function removeSandboxDirectory(space: string, id: string): void {
-  rmSync(places(space, id).directory, { recursive: true, force: true });
+  const { directory, layer, root } = places(space, id);
+  try {
+    unlinkSync(join(directory, "state.json"));
+    for (const empty of [layer, root, directory]) rmdirSync(empty);
+  } catch {
+    rmSync(directory, { recursive: true, force: true });
+  }
 }
 
 function entries(directory: string): string[] {
