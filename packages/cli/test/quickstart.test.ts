@@ -15,9 +15,7 @@ describe.skipIf(missing !== null)(
     let outcome: Outcome;
 
     beforeAll(async () => {
-      home = mkdtempSync(join(tmpdir(), "ale-quick-"));
-      mkdirSync(join(home, "logs"));
-      symlinkSync(join(machineHome, "images"), join(home, "images"));
+      home = workingHome();
       outcome = await ale(home, "quickstart", "--smoke", "--json");
     }, 240_000);
     afterAll(() => removeHome(home));
