@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { NANO_WORDS } from "@ale/bench";
 import { nanoTokenizer } from "@ale/gateway";
