@@ -60,6 +60,8 @@ class CheckpointStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
+        for leftover in root.glob("*/*/.*.part"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def directory(self, path: CheckpointPath) -> Path:
         return self.root / path.run / path.kind / path.name

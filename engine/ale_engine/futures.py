@@ -112,18 +112,22 @@ class Worker:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._jobs: queue.SimpleQueue[tuple[Promise, Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
         self._thread.start()
 
     def submit(self, promise: Promise, job: Callable[[], Any]) -> None:
         self._jobs.put((promise, job))
 
-    def stop(self) -> None:
+    def stop(self, seconds: float) -> bool:
+        """Whether the thread ended within `seconds`; it finishes the job at hand and skips those after it."""
+        self._stopping = True
         self._jobs.put(None)
-        self._thread.join(timeout=10)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (item := self._jobs.get()) is not None:
+        while (item := self._jobs.get()) is not None and not self._stopping:
             promise, job = item
             value: Any
             try:

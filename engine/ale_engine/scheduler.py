@@ -56,10 +56,12 @@ class Scheduler:
 
         self._post(remove)
 
-    def stop(self) -> None:
+    def stop(self, seconds: float) -> bool:
+        """Whether the thread ended within `seconds`; it looks between two steps."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(timeout=10)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _post(self, action: Callable[[], None]) -> None:
         self._inbox.append(action)

@@ -88,7 +88,7 @@ async def _serve(arguments: argparse.Namespace, registry: Registry, listener: so
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=2,
         timeout_keep_alive=75,
     )
     server = _Server(config)
@@ -107,9 +107,12 @@ async def _serve(arguments: argparse.Namespace, registry: Registry, listener: so
     finally:
         for task in tasks:
             task.cancel()
-        engine.close()
         if arguments.ready_file is not None:
             arguments.ready_file.unlink(missing_ok=True)
+        if not engine.close(seconds=1.0):
+            # A long computation cannot be interrupted; checkpoints are whole or absent, so nothing is lost by leaving.
+            logging.shutdown()
+            os._exit(0)
 
 
 async def _announce(server: uvicorn.Server, listener: socket.socket, ready_file: Path | None) -> None:

@@ -92,11 +92,11 @@ class Engine:
         for promise in list(self._running):
             promise.resolve(ShuttingDownError("the engine is shutting down"))
 
-    def close(self) -> None:
-        """Stop both threads."""
+    def close(self, seconds: float) -> bool:
+        """Stop both threads; whether they ended in time."""
         self.abort()
-        self.worker.stop()
-        self.scheduler.stop()
+        stopped = [self.worker.stop(seconds / 2), self.scheduler.stop(seconds / 2)]
+        return all(stopped)
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
