@@ -7,6 +7,7 @@ import { seededRandom } from "../../packages/core/src/index.ts";
 import {
   connectTinker,
   type Datum,
+  ENGINE_ALLOCATOR,
   locateEngine,
   startEngine,
   type TinkerModel,
@@ -135,7 +136,13 @@ function bareLoop(python: string, setup: object): BareLoop {
   const threads = String(THREADS);
   const child = spawn(python, [join(import.meta.dirname, "bare-torch.py")], {
     stdio: ["pipe", "pipe", "inherit"],
-    env: { ...process.env, OMP_NUM_THREADS: threads, MKL_NUM_THREADS: threads, HF_HUB_OFFLINE: "1" },
+    env: {
+      ...process.env,
+      ...ENGINE_ALLOCATOR,
+      OMP_NUM_THREADS: threads,
+      MKL_NUM_THREADS: threads,
+      HF_HUB_OFFLINE: "1",
+    },
   });
   const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
   child.stdin.on("error", () => {}); // the reader below reports the end

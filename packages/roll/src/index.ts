@@ -14,7 +14,13 @@ export {
   weightedDatum,
 } from "./engine/datum.ts";
 export * from "./engine/locate.ts";
-export { type EngineExit, type EngineOptions, type EngineProcess, startEngine } from "./engine/process.ts";
+export {
+  ENGINE_ALLOCATOR,
+  type EngineExit,
+  type EngineOptions,
+  type EngineProcess,
+  startEngine,
+} from "./engine/process.ts";
 export {
   type AdamSettings,
   type CreateModel,

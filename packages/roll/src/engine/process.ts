@@ -57,6 +57,15 @@ export interface EngineProcess {
   stop(): Promise<void>;
 }
 
+/**
+ * glibc gives big buffers back to the kernel at every free and faults them in again at the next step; keeping them makes training at
+ * nano scale faster by about half. Other C libraries ignore it.
+ */
+export const ENGINE_ALLOCATOR = {
+  MALLOC_MMAP_THRESHOLD_: "1073741824",
+  MALLOC_TRIM_THRESHOLD_: "4294967296",
+} as const;
+
 const STOP_MS = 5_000;
 const POLL_MS = 25;
 const TAIL_BYTES = 4_096;
@@ -125,6 +134,7 @@ function engineEnvironment(options: EngineOptions): NodeJS.ProcessEnv {
     MKL_NUM_THREADS: threads,
     OPENBLAS_NUM_THREADS: threads,
     NUMEXPR_NUM_THREADS: threads,
+    ...ENGINE_ALLOCATOR,
     TOKENIZERS_PARALLELISM: "false",
     HF_HUB_OFFLINE: "1",
   };
