@@ -1,6 +1,5 @@
 import { parseArgs } from "node:util";
-import { AleError } from "@ale/core";
-import { suggest } from "./suggest.ts";
+import { AleError, suggest } from "@ale/core";
 
 /**
  * Command lines. A command declares its options once; from that come the strict parser, its types and the help text. Whatever is

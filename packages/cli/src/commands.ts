@@ -1,3 +1,4 @@
+import { suggest } from "@ale/core";
 import { usageError } from "./args.ts";
 import type { Command } from "./command.ts";
 import { benchRun } from "./commands/bench-run.ts";
@@ -10,7 +11,6 @@ import { quickstart } from "./commands/quickstart.ts";
 import { run } from "./commands/run.ts";
 import { setupCommands } from "./commands/setup.ts";
 import { train } from "./commands/train.ts";
-import { suggest } from "./suggest.ts";
 
 /** Every verb of `ale`, in the order in which the help shows them. */
 export const COMMANDS: readonly Command[] = [

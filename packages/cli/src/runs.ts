@@ -1,7 +1,6 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { AleError, EpisodeIndex, type EpisodeStore, openEpisodeStore } from "@ale/core";
-import { suggest } from "./suggest.ts";
+import { AleError, EpisodeIndex, type EpisodeStore, openEpisodeStore, suggest } from "@ale/core";
 
 /** Where recorded episodes are: $ALE_HOME/runs/<run>/episodes/<id>.jsonl (docs/reference/files.md). Reads only. */
 export interface Run {

@@ -1,8 +1,8 @@
+import { editDistance, suggest } from "@ale/core";
 import { describe, expect, it } from "vitest";
 import { defineUsage, oneOf, parseArguments, takeGlobals, wholeNumber } from "../src/args.ts";
 import { findCommand } from "../src/commands.ts";
 import { EXIT } from "../src/exit-codes.ts";
-import { editDistance, suggest } from "../src/suggest.ts";
 import { ale, temporaryHome } from "./support.ts";
 
 const usage = defineUsage({

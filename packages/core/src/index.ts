@@ -12,5 +12,6 @@ export * from "./profile.ts";
 export * from "./random.ts";
 export * from "./result.ts";
 export * from "./severity.ts";
+export * from "./suggest.ts";
 export * from "./tool-call.ts";
 export * from "./trajectory.ts";

@@ -1,4 +1,4 @@
-import { err, ok, type Result } from "@ale/core";
+import { err, ok, type Result, suggest } from "@ale/core";
 import type { z } from "zod";
 import { Recipe } from "./recipe.ts";
 
@@ -22,14 +22,14 @@ function faultsOf(issue: z.core.$ZodIssue, document: unknown): RecipeFault[] {
   const known = knownKeys(issue.path);
   const present = new Set(Object.keys((at(document, issue.path) ?? {}) as object));
   return issue.keys.map((key) => {
-    const near = nearest(
+    const near = suggest(
       key,
       known.filter((name) => !present.has(name)),
     );
     return {
       path: path === "" ? key : `${path}.${key}`,
       message:
-        near === null
+        near === undefined
           ? `unknown key; known keys: ${known.join(", ")}`
           : `unknown key; did you mean "${near}"?`,
     };
@@ -65,29 +65,4 @@ function unwrapped(node: SchemaNode): SchemaNode[] {
   if (node.def.innerType !== undefined) return unwrapped(node.def.innerType);
   if (node.def.options !== undefined) return node.def.options.flatMap(unwrapped);
   return [node];
-}
-
-/** The closest name within two edits (or a third of the length), else null. */
-export function nearest(word: string, names: readonly string[]): string | null {
-  let best: string | null = null;
-  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
-  for (const name of names) {
-    const distance = editDistance(word.toLowerCase(), name.toLowerCase());
-    if (distance < bestDistance) [best, bestDistance] = [name, distance];
-  }
-  return best;
-}
-
-/** Levenshtein distance, two rows. */
-function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitute = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(substitute, previous[j]! + 1, row[j - 1]! + 1));
-    }
-    previous = row;
-  }
-  return previous[b.length]!;
 }
