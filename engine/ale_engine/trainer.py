@@ -23,7 +23,8 @@ from .losses import LOSSES, check_request
 from .protocol import AdamParams, Datum, LoraConfig, LossRequest
 from .registry import BaseModel
 
-TOKENS_PER_MICROBATCH = 4096
+# Padded size of one forward and backward. On a CPU the activations of more no longer fit its cache (a third slower).
+TOKENS_PER_MICROBATCH = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class TrainedModel:
         loss_of, names, _ = LOSSES[request.loss_fn]
         logprobs: list[np.ndarray | None] = [None] * len(request.data)
         total, positions = 0.0, 0
-        for rows in microbatches(request.data, TOKENS_PER_MICROBATCH):
+        for rows in microbatches(request.data, TOKENS_PER_MICROBATCH[self.base.device.type]):
             with parametrize.cached():
                 scored = self._score([request.data[row] for row in rows], rows, names)
                 loss = loss_of(scored.logp, scored.inputs, request.config)
