@@ -13,6 +13,7 @@ import { ociConfig } from "./oci-config.ts";
 import type { ReadWatch } from "./read-watch.ts";
 import { mountRoot, plant } from "./rootfs.ts";
 import type { SandboxSpec } from "./sandbox.ts";
+import { compiledSeccomp } from "./seccomp-compile.ts";
 import { type Places, places, removeSandboxDirectory } from "./state.ts";
 import { Tree } from "./tree.ts";
 
@@ -167,6 +168,7 @@ function launch(host: Host, id: string, place: Places, spec: SandboxSpec): Launc
     init: initArgv(),
     limits: spec.limits,
     cgroupsPath: cgroupsPath(id),
+    compileSeccomp: compiledSeccomp,
   });
   writeFileSync(join(bundle, "config.json"), JSON.stringify(config));
   const options = ["--root", join(place.layer, "runtime"), "--cgroup-manager=cgroupfs"];

@@ -1,5 +1,5 @@
 import type { Limits } from "@ale/core";
-import { seccompProfile } from "./seccomp.ts";
+import { type SeccompProfile, seccompProfile } from "./seccomp.ts";
 
 /** The OCI runtime configuration of one sandbox. Pure: everything about the host comes in as arguments. */
 
@@ -9,6 +9,8 @@ export interface ConfigRequest {
   readonly init: readonly string[];
   readonly limits: Limits;
   readonly cgroupsPath: string;
+  /** Null: leave the compilation to the runtime. */
+  readonly compileSeccomp: (profile: SeccompProfile) => Buffer | null;
 }
 
 /** What root inside the sandbox may do to the sandbox's own files and processes. Nothing here reaches the host. */
@@ -44,17 +46,21 @@ const READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sys
 const CPU_PERIOD_US = 100_000;
 
 export function ociConfig(request: ConfigRequest) {
+  const seccomp = seccompProfile();
+  const bpf = request.compileSeccomp(seccomp);
   return {
     ociVersion: "1.0.2",
     hostname: "sandbox",
     root: { path: request.rootfs, readonly: false },
     process: processOf(request),
     mounts: mountsOf(request.limits),
+    // Spares the runtime the compilation; one that does not know the annotation compiles `linux.seccomp`.
+    annotations: bpf === null ? {} : { "run.oci.seccomp_bpf_data": bpf.toString("base64") },
     linux: {
       namespaces: ["pid", "ipc", "uts", "mount", "cgroup", "network"].map((type) => ({ type })),
       maskedPaths: MASKED,
       readonlyPaths: READ_ONLY,
-      seccomp: seccompProfile(),
+      seccomp,
       cgroupsPath: request.cgroupsPath,
       resources: resourcesOf(request.limits),
     },
