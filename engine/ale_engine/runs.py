@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timezone
 from typing import Any
 
@@ -45,16 +44,22 @@ class Runs:
         }
 
     def runs(self, query: dict[str, str]) -> dict[str, Any]:
-        saved = {CheckpointPath.parse(meta["path"]).run for meta in self._engine.store.list()}
-        names = sorted(saved | set(self._engine.models))
-        page, cursor = _page(names, query)
-        return {"training_runs": [self.run(name) for name in page], "cursor": cursor}
+        """Live models and those that left checkpoints, the most recently used first."""
+        saved: dict[str, list[dict[str, Any]]] = {run: [] for run in self._engine.models}
+        for meta in self._engine.store.list():
+            saved.setdefault(CheckpointPath.parse(meta["path"]).run, []).append(meta)
+        described = [self._describe(run, metas) for run, metas in saved.items()]
+        page, cursor = _page(sorted(described, key=lambda run: run["last_request_time"], reverse=True), query)
+        return {"training_runs": page, "cursor": cursor}
 
     def run(self, run: str) -> dict[str, Any]:
-        model = self._engine.models.get(run)
         metas = self._engine.store.list(run)
-        if model is None and not metas:
+        if run not in self._engine.models and not metas:
             raise NotFoundError(f"training run '{run}' does not exist")
+        return self._describe(run, metas)
+
+    def _describe(self, run: str, metas: list[dict[str, Any]]) -> dict[str, Any]:
+        model = self._engine.models.get(run)
         if model is not None:
             base, rank = model.base.name, model.lora.rank
             metadata, seen = model.user_metadata, model.last_request
@@ -117,5 +122,5 @@ def _page(items: list[Any], query: dict[str, str]) -> tuple[list[Any], dict[str,
     return items[offset : offset + limit], {"offset": offset, "limit": limit, "total_count": len(items)}
 
 
-def _iso(seconds: float | None = None) -> str:
-    return datetime.fromtimestamp(time.time() if seconds is None else seconds, timezone.utc).isoformat()
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")
