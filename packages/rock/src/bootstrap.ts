@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import {
   chmodSync,
   chownSync,
@@ -92,6 +92,8 @@ async function runDebootstrap(
   await runTool("debootstrap", mirror ? [...argv, mirror] : argv, "", report, signal);
 }
 
+const POLITE_EXIT_MS = 2_000;
+
 async function runTool(
   tool: string,
   argv: readonly string[],
@@ -99,7 +101,16 @@ async function runTool(
   report: (step: string) => void,
   signal?: AbortSignal,
 ): Promise<void> {
-  const child = spawn(tool, argv, { stdio: ["pipe", "pipe", "pipe"], ...(signal ? { signal } : {}) });
+  signal?.throwIfAborted();
+  // A group of its own, so that all of it can be ended.
+  const child = spawn(tool, argv, { stdio: ["pipe", "pipe", "pipe"], detached: true });
+  let insist: NodeJS.Timeout | undefined;
+  const abort = (): void => {
+    killGroup(child, "SIGTERM");
+    // It waits for the package manager's current step, which may take half a minute; what it leaves is removed anyway.
+    insist = setTimeout(killGroup, POLITE_EXIT_MS, child, "SIGKILL");
+  };
+  signal?.addEventListener("abort", abort, { once: true });
   const tail: string[] = [];
   const read = (chunk: Buffer): void => {
     for (const line of chunk.toString("utf8").split("\n")) {
@@ -119,10 +130,21 @@ async function runTool(
     child.on("error", reject);
     child.on("close", resolve);
   });
+  clearTimeout(insist);
+  signal?.removeEventListener("abort", abort);
+  signal?.throwIfAborted();
   if (code !== 0)
     throw new AleError("bootstrap-failed", `${tool} failed (exit ${code}):\n${tail.join("\n")}`, {
       next: "check that the host's apt sources work (`apt-get update`) and that the disk is not full, then try again",
     });
+}
+
+function killGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  try {
+    if (child.pid !== undefined) process.kill(-child.pid, signal);
+  } catch {
+    // It has ended by itself.
+  }
 }
 
 /** Removes what no sandbox needs, and what must not travel into one: the host's name, resolver, mirrors and proxies. */

@@ -63,10 +63,10 @@ function v2Controllers(mountPoint: string): string[] {
 
 function isWritable(hierarchy: string): boolean {
   try {
-    mkdirSync(join(hierarchy, CGROUP_PARENT), { recursive: true });
+    mkdirSync(join(hierarchy, CGROUP_PARENT));
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EEXIST";
   }
 }
 

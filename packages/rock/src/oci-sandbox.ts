@@ -21,6 +21,7 @@ import type {
 const DEFAULT_MAX_READ = 16 * 2 ** 20;
 /** How much longer than its own deadline a command may take until the sandbox itself is given up. */
 const OVERDUE_MS = 5_000;
+const LAST_CALL_MS = 1_000;
 
 export class OciSandbox implements Sandbox {
   readonly id: string;
@@ -50,6 +51,12 @@ export class OciSandbox implements Sandbox {
     }
   }
 
+  /** PID 1 keeps the output until the end, in memory that is the sandbox's own. */
+  get #outputBytes(): number {
+    const { outputBytes, memoryBytes } = this.spec.limits;
+    return Math.min(outputBytes, memoryBytes >> 4);
+  }
+
   get #control(): ControlChannel {
     return this.#container.control;
   }
@@ -68,7 +75,7 @@ export class OciSandbox implements Sandbox {
         request.user,
         request.cwd ?? (request.user === "agent" ? workdir : "/"),
         timeoutMs,
-        limits.outputBytes,
+        this.#outputBytes,
         stdin === "" ? 0 : 1,
         stdin,
         argv.length,
@@ -80,8 +87,8 @@ export class OciSandbox implements Sandbox {
     );
     const durationMs = performance.now() - startedAt;
     if (reply.type !== "done") return { ...NOT_RUN, stderr: reasonOf(reply), durationMs };
-    const stdout = render(reply.out, limits.outputBytes);
-    const stderr = render(reply.err, limits.outputBytes);
+    const stdout = render(reply.out, this.#outputBytes);
+    const stderr = render(reply.err, this.#outputBytes);
     return {
       exitCode: reply.killed === "" ? reply.status : null,
       stdout: stdout.text,
@@ -101,14 +108,14 @@ export class OciSandbox implements Sandbox {
     const nonce = randomBytes(12).toString("hex");
     const reply = await this.#request(
       "shell",
-      [nonce, timeoutMs, limits.outputBytes, command],
+      [nonce, timeoutMs, this.#outputBytes, command],
       timeoutMs,
       signal,
     );
     const durationMs = performance.now() - startedAt;
     if (reply.type !== "done")
       return { ...NOT_RUN, output: reasonOf(reply), shellRestarted: false, durationMs };
-    const output = render(reply.out, limits.outputBytes);
+    const output = render(reply.out, this.#outputBytes);
     return {
       exitCode: reply.killed === "" ? reply.status : null,
       output: output.text,
@@ -130,7 +137,7 @@ export class OciSandbox implements Sandbox {
     signal?.throwIfAborted();
     let id = "";
     const cancel = (): void => this.#control.send("cancel", id);
-    const overdue = setTimeout(() => void this.destroy(), timeoutMs + OVERDUE_MS);
+    const overdue = this.#giveUpAfter(timeoutMs + OVERDUE_MS);
     try {
       const reply = this.#control.request(type, fields, (fresh) => {
         id = fresh;
@@ -138,16 +145,24 @@ export class OciSandbox implements Sandbox {
       signal?.addEventListener("abort", cancel, { once: true });
       return await reply;
     } finally {
-      clearTimeout(overdue);
+      overdue.cancel();
       this.#container.reads.collect();
       signal?.removeEventListener("abort", cancel);
     }
   }
 
+  /** In two steps: after the first, an answer that waited for a busy event loop is still heard. */
+  #giveUpAfter(ms: number): { cancel(): void } {
+    let timer = setTimeout(() => {
+      timer = setTimeout(() => void this.destroy(), LAST_CALL_MS);
+    }, ms);
+    return { cancel: () => clearTimeout(timer) };
+  }
+
   async killAgentProcesses(): Promise<void> {
-    const overdue = setTimeout(() => void this.destroy(), OVERDUE_MS);
+    const overdue = this.#giveUpAfter(OVERDUE_MS);
     const reply = await this.#control.request("killall", []);
-    clearTimeout(overdue);
+    overdue.cancel();
     if (reply.type !== "ok") throw gone(this.id);
   }
 
