@@ -93,8 +93,8 @@ explain() {
   if grep -qi 'no space left on device' "$log"; then
     fail "the disk of $venv is full. Free some space and run again." "Details: $log"
   fi
-  if grep -qiE 'name resolution|name or service not known|network is unreachable|connection (refused|error|timed out)|NewConnectionError|ConnectTimeout|max retries exceeded' "$log"; then
-    fail "packages could not be downloaded: there seems to be no connection to the package index." \
+  if grep -qiE 'name resolution|name or service not known|network is unreachable|connection (refused|error|timed out)|NewConnectionError|ConnectTimeout|max retries exceeded|from versions: none' "$log"; then
+    fail "packages could not be downloaded: the package index cannot be reached, or has none for this Python and machine." \
       "Connect (or point pip at a mirror with PIP_INDEX_URL, or at a directory of wheels with PIP_FIND_LINKS), then run again." \
       "Details: $log"
   fi

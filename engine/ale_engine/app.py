@@ -251,8 +251,12 @@ def _decompress(raw: bytes, headers: dict[str, str]) -> bytes:
 
 
 def _parse(raw: bytes, headers: dict[str, str]) -> dict[str, Any]:
-    if not raw or headers.get("content-type", "").startswith(PROTOBUF):
+    content_type = headers.get("content-type", "")
+    if not raw or content_type.startswith(PROTOBUF):
         return {}
+    # A web page may send anything but JSON to a server on loopback without being asked for leave first.
+    if "json" not in content_type:
+        raise UserError(f"the content-type must be application/json or {PROTOBUF}, not '{content_type}'")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -27,6 +27,7 @@ from .service import Engine
 log = logging.getLogger("ale_engine")
 
 _GIB = 1024**3
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -52,6 +53,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     torch.set_num_threads(arguments.threads)
+    if arguments.token is None and arguments.host not in _LOOPBACK:
+        print(
+            f"ale_engine: --host {arguments.host} can be reached from other machines: it needs a --token",
+            file=sys.stderr,
+        )
+        return 2
     if arguments.device == "cuda" and not torch.cuda.is_available():
         print("ale_engine: --device cuda, but torch sees no CUDA device", file=sys.stderr)
         return 2
