@@ -250,6 +250,12 @@ need_sandbox_tools() {
   fi
 }
 
+check_needs() {
+  need_node
+  need_python
+  need_sandbox_tools
+}
+
 # Sandboxes are namespaces, mounts and cgroups, which take root. Asked for before anything is installed, so that nobody waits for
 # minutes to be told at the end.
 need_root_or_sudo() {
@@ -331,7 +337,14 @@ ensure_apt() {
     { as_root apt-get -o DPkg::Lock::Timeout=300 update >>"$log" 2>&1 && apt_install >>"$log" 2>&1; } ||
     { tail -n 15 "$log" >&2; die $EXIT_ENVIRONMENT "apt-get could not install ${APT_PACKAGES[*]}." "Read $log; after mending it, run $0 again."; }
   JOB_SECONDS[apt]="$(since "$started")"
-  step "installed ${APT_PACKAGES[*]} (${JOB_SECONDS[apt]} s)"
+  # apt may be content while the program is not there or does not run; better said now than by whoever needs it.
+  APT_PACKAGES=() APT_REASONS=() UNFIXABLE=()
+  check_needs
+  if [ "${#APT_PACKAGES[@]}" -gt 0 ] || [ "${#UNFIXABLE[@]}" -gt 0 ]; then
+    die $EXIT_ENVIRONMENT "apt-get has installed them, but this is still missing: ${APT_PACKAGES[*]}${UNFIXABLE[*]}" \
+      "Look at $log and at the programs' own folders, then run $0 again."
+  fi
+  step "system packages ready (${JOB_SECONDS[apt]} s)"
 }
 
 apt_install() {
@@ -377,9 +390,7 @@ setup_job_done() { # NAME EXIT_CODE SECONDS LOG
 setup_all() { # [--dev]: also what the engine's tests need
   need_linux
   need_home
-  need_node
-  need_python
-  need_sandbox_tools
+  check_needs
   need_root_or_sudo
   one_setup_at_a_time
   trap interrupted INT TERM
