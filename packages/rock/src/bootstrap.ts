@@ -102,8 +102,9 @@ async function runTool(
   signal?: AbortSignal,
 ): Promise<void> {
   signal?.throwIfAborted();
+  const [program, ...options] = [...shelter(), tool, ...argv];
   // A group of its own, so that all of it can be ended.
-  const child = spawn(tool, argv, { stdio: ["pipe", "pipe", "pipe"], detached: true });
+  const child = spawn(program!, options, { stdio: ["pipe", "pipe", "pipe"], detached: true });
   let insist: NodeJS.Timeout | undefined;
   const abort = (): void => {
     killGroup(child, "SIGTERM");
@@ -137,6 +138,18 @@ async function runTool(
     throw new AleError("bootstrap-failed", `${tool} failed (exit ${code}):\n${tail.join("\n")}`, {
       next: "check that the host's apt sources work (`apt-get update`) and that the disk is not full, then try again",
     });
+}
+
+/**
+ * A bootstrap that is left by its owner ends, and its mounts are its own: what it leaves half-made must not have the host's /proc
+ * and /dev mounted in it.
+ */
+function shelter(): string[] {
+  const [setpriv, unshare] = [findTool("setpriv"), findTool("unshare")];
+  return [
+    ...(setpriv ? [setpriv, "--pdeathsig", "TERM", "--"] : []),
+    ...(unshare ? [unshare, "--mount", "--"] : []),
+  ];
 }
 
 function killGroup(child: ChildProcess, signal: NodeJS.Signals): void {

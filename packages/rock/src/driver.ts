@@ -7,10 +7,11 @@ import { type Host, type RunningContainer, startContainer } from "./container.ts
 import { resolveImage } from "./image.ts";
 import { Launcher } from "./launcher.ts";
 import { Limiter } from "./limiter.ts";
+import { removeTree } from "./mounts.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { self } from "./owner.ts";
 import { ReadWatch } from "./read-watch.ts";
-import { reapDead, removeSpace } from "./reap.ts";
+import { reapDead } from "./reap.ts";
 import { runtimeVersion } from "./runtime.ts";
 import type { Capabilities, ReapReport, Sandbox, SandboxDriver, SandboxSpec } from "./sandbox.ts";
 import { createSpace, writeSandboxState } from "./state.ts";
@@ -108,7 +109,7 @@ export class OciDriver implements SandboxDriver {
     await Promise.all([...this.#running.values()].map((container) => container.destroy()));
     this.#launcher?.close();
     this.#reads.close();
-    if (this.#space !== undefined) removeSpace(this.#space);
+    if (this.#space !== undefined) removeTree(this.#space);
     this.#space = undefined;
   }
 

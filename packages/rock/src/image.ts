@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { arch } from "node:process";
 import { AleError } from "@ale/core";
 import { type BootstrapProgress, bootstrap, PACKAGES } from "./bootstrap.ts";
-import { unmountUnder } from "./mounts.ts";
+import { removeTree } from "./mounts.ts";
 import { isAlive, self } from "./owner.ts";
 
 /**
@@ -114,7 +114,7 @@ async function build(
     }
     return image;
   } finally {
-    discard(directory);
+    removeTree(directory);
   }
 }
 
@@ -123,13 +123,6 @@ function removeDeadBuilds(parent: string): void {
   for (const name of readdirSync(parent)) {
     const match = /^\.building-(\d+)-(\d+)$/.exec(name);
     if (match && !isAlive({ ...self(), pid: Number(match[1]), startTime: Number(match[2]) }))
-      discard(join(parent, name));
+      removeTree(join(parent, name));
   }
-}
-
-function discard(directory: string): void {
-  if (!existsSync(directory)) return;
-  // A killed bootstrap may leave the host's /proc or /dev mounted inside.
-  unmountUnder(directory);
-  rmSync(directory, { recursive: true, force: true });
 }

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { unmount } from "./native.ts";
 
 /** What is mounted where, as this process sees it. */
@@ -17,7 +17,16 @@ export function mountsUnder(
     .filter((target) => target === path || target.startsWith(`${path}/`));
 }
 
-/** Detaches every mount at `path` or below, newest first, so that removing the directory never reaches into a mount. */
-export function unmountUnder(path: string): void {
-  for (const target of mountsUnder(path).reverse()) unmount(target);
+/**
+ * Removes a directory with everything in it, and nothing that is only mounted there: what a killed program leaves mounted may be the
+ * host's own. Throws, and removes nothing, where a mount cannot be detached.
+ */
+export function removeTree(path: string): void {
+  if (!existsSync(path)) return;
+  // The kernel knows mounts by their real path.
+  const real = realpathSync(path);
+  for (const target of mountsUnder(real).reverse()) unmount(target);
+  const left = mountsUnder(real);
+  if (left.length > 0) throw new Error(`${left[0]} is still mounted, so ${path} is not removed`);
+  rmSync(real, { recursive: true, force: true });
 }

@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { missingControllers, probeCgroups } from "./cgroup.ts";
 import { baseImage } from "./image.ts";
+import { removeTree } from "./mounts.ts";
 import { mount, unmount } from "./native.ts";
 import { runtimeVersion } from "./runtime.ts";
 import { isSupportedMachine } from "./syscalls.ts";
@@ -111,6 +112,6 @@ function overlay(home: string): Check {
     return check("overlay", false, error instanceof Error ? error.message : String(error), fix);
   } finally {
     unmount(part("ram"));
-    rmSync(place, { recursive: true, force: true });
+    removeTree(place);
   }
 }

@@ -1,7 +1,6 @@
-import { rmSync } from "node:fs";
 import type { CgroupHost } from "./cgroup.ts";
 import { removeTraces } from "./container.ts";
-import { unmountUnder } from "./mounts.ts";
+import { removeTree } from "./mounts.ts";
 import { isAlive } from "./owner.ts";
 import type { ReapReport } from "./sandbox.ts";
 import { listSandboxes, listSpaces, type Space } from "./state.ts";
@@ -33,11 +32,5 @@ async function reapSpace(
       report.failures.push({ id, what: error instanceof Error ? error.message : String(error) });
     }
   }
-  if (listSandboxes(space.directory).length === 0) removeSpace(space.directory);
-}
-
-/** Unmounts and removes a driver's directory. */
-export function removeSpace(directory: string): void {
-  unmountUnder(directory);
-  rmSync(directory, { recursive: true, force: true });
+  if (listSandboxes(space.directory).length === 0) removeTree(space.directory);
 }

@@ -1,6 +1,7 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
+import { removeTree } from "./mounts.ts";
 import { type Owner, ownerName, parseOwnerName, self } from "./owner.ts";
 
 /**
@@ -78,7 +79,7 @@ export function removeSandboxDirectory(space: string, id: string): void {
     unlinkSync(join(directory, "state.json"));
     for (const empty of [layer, root, directory]) rmdirSync(empty);
   } catch {
-    rmSync(directory, { recursive: true, force: true });
+    removeTree(directory);
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Limits } from "@ale/core";
@@ -8,13 +8,15 @@ import { missingControllers, parseCgroupMounts, probeCgroups } from "../src/cgro
 import { debianSuite } from "../src/image.ts";
 import { probeHost } from "../src/index.ts";
 import { Limiter } from "../src/limiter.ts";
-import { mountsUnder } from "../src/mounts.ts";
+import { mountsUnder, removeTree } from "../src/mounts.ts";
+import { MS_BIND, mount } from "../src/native.ts";
 import { ociConfig } from "../src/oci-config.ts";
 import { isAlive, ownerName, parseOwnerName, self, startTimeOf } from "../src/owner.ts";
 import { fitsInMemory } from "../src/rootfs.ts";
 import { seccompProfile } from "../src/seccomp.ts";
 import { compileSeccomp } from "../src/seccomp-compile.ts";
 import { components } from "../src/tree.ts";
+import { obstacle } from "./support.ts";
 
 const temporary = () => {
   const path = mkdtempSync(join(tmpdir(), "ale-host-"));
@@ -128,6 +130,22 @@ describe("small parts", () => {
       .map((target) => `1 1 0:1 / ${target} rw - x x rw`)
       .join("\n");
     expect(mountsUnder("/a", info)).toEqual(["/a", "/a/b", "/a/b c"]);
+  });
+
+  test.skipIf(obstacle)("removing a tree spares what is only mounted in it", () => {
+    using host = temporary();
+    using half = temporary();
+    writeFileSync(join(host.path, "precious"), "kept");
+    for (const name of ["made", "made/dev", "made/dev/shm"]) mkdirSync(join(half.path, name));
+    const bind = (target: string): void =>
+      mount({ type: null, source: host.path, target: join(half.path, target), flags: MS_BIND });
+    bind("made/dev");
+    mkdirSync(join(host.path, "shm"));
+    bind("made/dev/shm");
+    removeTree(join(half.path, "made"));
+    expect(existsSync(join(half.path, "made"))).toBe(false);
+    expect(readFileSync(join(host.path, "precious"), "utf8")).toBe("kept");
+    expect(mountsUnder(half.path)).toEqual([]);
   });
 
   test("paths are absolute and do not climb", () => {
