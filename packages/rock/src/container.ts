@@ -34,6 +34,8 @@ export interface Tracker {
   remove(id: string): void;
 }
 
+/** A longer one would fire at once. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** How long PID 1 may take to follow its closed control channel before it is killed. */
 const POLITE_EXIT_MS = 500;
 
@@ -86,7 +88,10 @@ export class RunningContainer {
         next: "run `ale doctor`",
       });
     }
-    this.#lifetime = setTimeout(() => void this.destroy(), spec.limits.lifetimeMs);
+    this.#lifetime = setTimeout(
+      () => void this.destroy(),
+      Math.min(spec.limits.lifetimeMs, LONGEST_TIMER_MS),
+    );
     this.#lifetime.unref();
   }
 

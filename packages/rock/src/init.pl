@@ -229,6 +229,8 @@ sub finish {
   my ($job, $status) = @_;
   # An interrupt is enough for the shell to say that it is done, but not for a daemon to go.
   kill 9, processes_of($job) if $job->{ending};
+  # A command that was not read to its end would be taken for the next one.
+  kill 9, $job->{pid} if $job->{kind} eq 'shell' && $job->{in};
   delete $jobs{$job->{id}};
   for my $stream (qw(out err)) { drain($job->{$stream}, $job->{"${stream}_sink"}) if $job->{$stream} }
   my $killed = $job->{ending} || '';
@@ -300,12 +302,13 @@ my %handlers = (
     @$job{qw(in in_left)} = ($shell->{data}, $command);
     $jobs{$id} = $job;
     my $length = length $command;
+    # Should the command ever not be read, what is left in its place ends the shell rather than answering for it.
     # Separate lines, because an error or an interrupt in the command discards the rest of its line but not the next one. The last
     # command's status is put back first, for a command that begins with `echo $?`; under `set -e` that would end the shell.
     write_all($shell->{cmd}, "LC_ALL=C IFS= builtin read -r -N $length -u 9 __ale_command\n"
       . "[[ \$- == *e* ]] || __ale_status \"\$__ale_last\"\n"
       . "builtin eval \"\$__ale_command\" </dev/null >&7 2>&7 7>&- 8>&- 9<&-\n"
-      . "__ale_last=\$?; builtin printf '%d %s\\n' \"\$__ale_last\" $nonce >&8\n");
+      . "__ale_last=\$? __ale_command='builtin exit 126'; builtin printf '%d %s\\n' \"\$__ale_last\" $nonce >&8\n");
   },
 
   exec => sub {

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { AleError, err, type Result, type SandboxFile } from "@ale/core";
-import type { RunningContainer } from "./container.ts";
+import { LONGEST_TIMER_MS, type RunningContainer } from "./container.ts";
 import type { Captured, ControlChannel, Reply } from "./control.ts";
 import { fingerprintOf } from "./fingerprint.ts";
 import { environmentOf } from "./init.ts";
@@ -67,7 +67,8 @@ export class OciSandbox implements Sandbox {
     const timeoutMs = request.timeoutMs ?? limits.execTimeoutMs;
     const stdin = request.stdin ?? "";
     const environment = environmentOf(request.user, request.user === "agent" ? env : {}, request.env);
-    const argv = request.argv.length > 0 ? request.argv : ["true"];
+    const { argv } = request;
+    if (argv.length === 0) throw new AleError("argv-empty", "exec was given no program to run");
     refuseNul([...argv, request.cwd ?? "", ...Object.entries(environment).flat()]);
     const reply = await this.#request(
       "exec",
@@ -153,9 +154,12 @@ export class OciSandbox implements Sandbox {
 
   /** In two steps: after the first, an answer that waited for a busy event loop is still heard. */
   #giveUpAfter(ms: number): { cancel(): void } {
-    let timer = setTimeout(() => {
-      timer = setTimeout(() => void this.destroy(), LAST_CALL_MS);
-    }, ms);
+    let timer = setTimeout(
+      () => {
+        timer = setTimeout(() => void this.destroy(), LAST_CALL_MS);
+      },
+      Math.min(ms, LONGEST_TIMER_MS),
+    );
     return { cancel: () => clearTimeout(timer) };
   }
 

@@ -116,6 +116,15 @@ describe.skipIf(obstacle)(suite("a sandbox's life"), () => {
     expect(traces(home.path, [box.id])).toEqual([]);
   });
 
+  test("limits of months do not turn into limits of nothing", async () => {
+    using home = await freshHome();
+    await using driver = new OciDriver({ home: home.path });
+    const months = 1e10;
+    const box = await driver.create(spec({ limits: { lifetimeMs: months, execTimeoutMs: months } }));
+    expect((await box.shell.run("sleep 0.2; echo here")).output).toBe("here\n");
+    expect((await box.exec({ argv: ["echo", "there"], user: "root" })).stdout).toBe("there\n");
+  });
+
   test("more wishes than room are served in turn", async () => {
     using home = await freshHome();
     await using driver = new OciDriver({ home: home.path, concurrency: 2 });

@@ -143,6 +143,24 @@ describe.skipIf(obstacle)(suite("the agent's shell"), () => {
     expect((await box.shell.run("pwd")).output).toBe("/tmp\n");
   });
 
+  test.each([
+    ["readonly IFS LC_ALL"],
+    ["enable -n read eval printf builtin"],
+    ["set -t"],
+    ["kill -STOP $$"],
+    ["exec 7>&- 8>&- 9<&-; exec 0<&- 1>&- 2>&-"],
+    ["IFS=; PATH=; set -f; shopt -s extdebug; trap 'echo debug' DEBUG"],
+  ])("never answers one command with another's result, not even after `%s`", async (sabotage) => {
+    await using box = await sandbox();
+    await box.shell.run(sabotage, { timeoutMs: 500 });
+    for (const word of ["one", "two", "three"]) {
+      const result = await box.shell.run(`echo ${word}`, { timeoutMs: 2_000 });
+      if (result.exitCode === 0) expect(result.output.replaceAll("debug\n", "")).toBe(`${word}\n`);
+    }
+    expect((await box.shell.run("exit")).shellRestarted).toBe(true);
+    expect((await box.shell.run("echo well")).output).toBe("well\n");
+  });
+
   test("runs one command at a time, in the order of asking", async () => {
     await using box = await sandbox();
     const results = await Promise.all([
