@@ -56,7 +56,7 @@ describe("the report page", () => {
   });
 
   it("escapes whatever an agent may have written", () => {
-    const hostile = `</pre><script>alert("x")</script>&amp;`;
+    const hostile = `\u202e</pre><script>alert("x")</script>&amp;`;
     const [first] = SAMPLE.examples;
     const chunks = [{ action: hostile, observation: hostile, alerts: [] }];
     const rendered = renderReport({
@@ -65,6 +65,7 @@ describe("the report page", () => {
       examples: [{ ...first!, instruction: hostile, chunks }],
     });
     expect(rendered).not.toContain("<script");
+    expect(rendered).not.toContain("\u202e"); // would turn the direction of what follows
     expect(rendered).toContain("&lt;/pre&gt;&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;&amp;amp;");
   });
 

@@ -1,6 +1,6 @@
 import { type EpisodeSummary, type Event, readEpisodeLog } from "@ale/core";
 import type { ExampleEpisode } from "../report/data.ts";
-import { actionLines } from "../show.ts";
+import { actionLines, evidenceLines } from "../show.ts";
 
 /** Cuts recorded episodes down to what fits on the report's page. The log has all of it. */
 export async function exampleOf(title: string, episode: EpisodeSummary): Promise<ExampleEpisode> {
@@ -35,12 +35,7 @@ function chunksOf(events: readonly Event[]): ExampleEpisode["chunks"] {
         rule: alert.rule,
         technique: alert.technique,
         severity: alert.severity,
-        evidence: evidenceText(alert.evidence),
+        evidence: evidenceLines(alert.evidence).join("\n"),
       })),
   }));
 }
-
-const evidenceText = (evidence: Readonly<Record<string, unknown>>): string =>
-  Object.entries(evidence)
-    .map(([key, value]) => `${key}: ${typeof value === "string" ? value : JSON.stringify(value)}`)
-    .join("; ");

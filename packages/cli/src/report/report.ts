@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { deepPrintable } from "../printable.ts";
 import type { QuickstartReport } from "./data.ts";
 import { html, trusted } from "./html.ts";
 import {
@@ -18,7 +19,8 @@ const STYLE = readFileSync(join(import.meta.dirname, "style.css"), "utf8");
  * One self-contained HTML page: no scripts, no requests (its own policy forbids them), light and dark, readable from a telephone to
  * a projector. A pure function of its data.
  */
-export function renderReport(report: QuickstartReport): string {
+export function renderReport(data: QuickstartReport): string {
+  const report = deepPrintable(data);
   const page = html`<!doctype html>
 <html lang="en">
 <head>

@@ -48,7 +48,7 @@ export function curveSection(report: QuickstartReport): Html {
   ]);
   return section(
     "Learning",
-    html`Every round draws tasks that were never drawn before, so the curve is itself a measurement on unseen tasks; its band is the
+    html`Every round draws tasks with fresh seeds, so the curve is itself a measurement on unseen tasks; its band is the
       95% Wilson interval. The diamonds are the same held-out tasks before and after.`,
     bothSizes((size) => learningCurve(report, size)),
     numbers(
@@ -167,7 +167,7 @@ function exampleCard(example: ExampleEpisode): Html {
         ${chunk.observation === "" ? null : html`<pre class="observation">${chunk.observation}</pre>`}
         ${chunk.alerts.map(
           (alert) =>
-            html`<p class="alert"><strong>▲ ${alert.severity} · ${alert.rule}</strong> <span class="technique">${alert.technique}</span><br>${alert.evidence}</p>`,
+            html`<p class="alert"><strong>▲ ${alert.severity} · ${alert.rule}</strong> <span class="technique">${alert.technique}</span><span class="evidence">${alert.evidence}</span></p>`,
         )}
       </li>`,
     )}</ol>
