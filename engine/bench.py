@@ -26,7 +26,7 @@ from ale_engine.kvcache import SlotCache
 from ale_engine.protocol import AdamParams, Datum, LoraConfig, LossRequest, SampleCall, SampleParams
 from ale_engine.registry import BaseModel
 from ale_engine.sampler import Policy
-from ale_engine.service import sample_job
+from ale_engine.samplers import sample_job
 from ale_engine.trainer import TrainedModel
 
 SEQUENCES, MEAN_LENGTH = 64, 40

@@ -197,7 +197,7 @@ class App:
         return {"type": "create_sampling_session", "sampling_session_id": sampler_id}
 
     def _sampler(self, call: Call) -> dict[str, Any]:
-        sampler = self.engine.sampler(call.rest)
+        sampler = self.engine.samplers.get(call.rest)
         return {
             "sampler_id": sampler.sampler_id,
             "base_model": sampler.base.name,
@@ -205,7 +205,7 @@ class App:
         }
 
     async def _sample(self, call: Call) -> Reply:
-        promise = await self.engine.sample(call.body, call.raw, lambda: parse_sample(call.body))
+        promise = await self.engine.samplers.sample(call.body, call.raw, lambda: parse_sample(call.body))
         count = optional_int(call.body, "num_samples") or 1
         names = [f"{promise.request_id}:{index}" for index in range(count)]
         return await self._promised(call, promise, {"sample_sequence_ids": names})

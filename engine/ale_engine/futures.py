@@ -36,15 +36,12 @@ class Promise:
     value: Any = None
     model_id: str | None = None
     expires: float = float("inf")
-    on_finish: Callable[[Promise], Any] | None = None
 
     def resolve(self, value: Any) -> None:
         if not self.finished.is_set():
             self.value = value
             self.expires = time.monotonic() + KEEP_UNCOLLECTED_SECONDS
             self.finished.set()
-            if self.on_finish is not None:
-                self.on_finish(self)
 
     async def wait(self, seconds: float) -> bool:
         """Whether the result is there within `seconds`."""
@@ -89,6 +86,11 @@ class Promises:
 
     def remember(self, key: tuple[Any, ...], payload: bytes, promise: Promise) -> None:
         self._by_key[key] = (digest(payload), promise)
+
+    def abandon(self, error: Exception) -> None:
+        """Everything unfinished ends with `error`."""
+        for promise in self._by_id.values():
+            promise.resolve(error)
 
     def _sweep(self) -> None:
         now = time.monotonic()

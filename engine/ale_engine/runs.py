@@ -95,7 +95,7 @@ class Runs:
         session = self._engine.session({"session_id": session_id})
         return {
             "training_run_ids": session.models,
-            "sampler_ids": session.samplers,
+            "sampler_ids": self._engine.samplers.of_session(session_id),
             "user_metadata": session.about.get("user_metadata"),
             "display_name": session.about.get("display_name"),
         }

@@ -6,7 +6,6 @@ All methods run on the event loop. Work on weights happens on the worker thread,
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import uuid
 from collections.abc import Callable
@@ -17,15 +16,11 @@ from .checkpoints import CheckpointPath, CheckpointStore, lora_of
 from .decoder import Decoder, make_decoder
 from .errors import EngineError, NotFoundError, UserError
 from .futures import Promise, Promises, Sequencer, Worker
-from .lora import merged_state
-from .protocol import Json, LoraConfig, LossRequest, SampleCall, expect_str, optional_int, parse_adam, parse_lora
+from .protocol import Json, LoraConfig, LossRequest, expect_str, optional_int, parse_adam, parse_lora
 from .registry import BaseModel, Registry
-from .sampler import Policy, SampleJob, SampleResult
+from .samplers import KEPT_SNAPSHOTS, Samplers
 from .scheduler import Scheduler
 from .trainer import TrainedModel
-
-# Ephemeral snapshots of one model that stay usable; older ones are dropped.
-KEPT_SNAPSHOTS = 8
 
 
 @dataclass(slots=True)
@@ -33,7 +28,6 @@ class Session:
     session_id: str
     about: dict[str, Any]
     models: list[str] = field(default_factory=list)
-    samplers: list[str] = field(default_factory=list)
     last_seen: float = field(default_factory=time.time)
 
 
@@ -57,16 +51,6 @@ class Model:
         return self.trained
 
 
-@dataclass(slots=True)
-class Sampler:
-    """One sampling session: a name for a policy."""
-
-    sampler_id: str
-    base: BaseModel
-    policy: Policy
-    model_path: str | None = None
-
-
 class Engine:
     """See the module's docstring. `seed` makes the random base weights."""
 
@@ -78,24 +62,22 @@ class Engine:
         loop: asyncio.AbstractEventLoop,
         seed: int = 0,
     ) -> None:
-        self.registry, self.store, self.scheduler, self.loop, self.seed = registry, store, scheduler, loop, seed
-        self.worker = Worker(loop)
+        self.registry, self.store, self.seed = registry, store, seed
+        self._scheduler, self._loop = scheduler, loop
+        self._worker = Worker(loop)
         self.promises = Promises()
+        self.samplers = Samplers(registry, store, scheduler, self._worker, self.promises, loop, seed)
         self.sessions: dict[str, Session] = {}
         self.models: dict[str, Model] = {}
-        self.samplers: dict[str, Sampler] = {}
-        self._shared: dict[str, Policy] = {}
-        self._running: set[Promise] = set()
 
     def abort(self) -> None:
         """Fail whatever is unfinished, so that held requests are answered."""
-        for promise in list(self._running):
-            promise.resolve(ShuttingDownError("the engine is shutting down"))
+        self.promises.abandon(ShuttingDownError("the engine is shutting down"))
 
     def close(self, seconds: float) -> bool:
         """Stop both threads; whether they ended in time."""
         self.abort()
-        stopped = [self.worker.stop(seconds / 2), self.scheduler.stop(seconds / 2)]
+        stopped = [self._worker.stop(seconds / 2), self._scheduler.stop(seconds / 2)]
         return all(stopped)
 
     # -- sessions ------------------------------------------------------------------------------------------------
@@ -122,8 +104,8 @@ class Engine:
         for model_id in session.models:
             if model_id in self.models:
                 self._unload(self.models[model_id])
-        for sampler_id in session.samplers:
-            self._drop_sampler(sampler_id)
+        for sampler_id in self.samplers.of_session(session_id):
+            self.samplers.drop(sampler_id)
 
     # -- models --------------------------------------------------------------------------------------------------
 
@@ -180,13 +162,13 @@ class Engine:
             return known
         if model_id in self.models:
             raise UserError(f"model_seq_id {number} of session '{session.session_id}' is in use")
-        model = Model(model_id, base, lora, Sequencer(self.worker), user_metadata=body.get("user_metadata"))
+        model = Model(model_id, base, lora, Sequencer(self._worker), user_metadata=body.get("user_metadata"))
         self.models[model_id] = model
         session.models.append(model_id)
-        promise = self._promise(kind)
+        promise = self.promises.create(kind)
         promise.model_id = model_id
         self.promises.remember(key, payload, promise)
-        self.worker.submit(promise, lambda: build(model))
+        self._worker.submit(promise, lambda: build(model))
         return promise
 
     def info(self, body: Json) -> dict[str, Any]:
@@ -208,7 +190,7 @@ class Engine:
 
     def unload_model(self, body: Json) -> Promise:
         model = self.model(expect_str(body, "model_id"))
-        promise = self._promise("unload_model")
+        promise = self.promises.create("unload_model")
         self._unload(model)
         promise.resolve({"type": "unload_model", "model_id": model.model_id})
         return promise
@@ -218,12 +200,12 @@ class Engine:
         model.sequencer.abandon(NotFoundError(f"model '{model.model_id}' was unloaded"))
         for sampler_id in [*model.snapshots, model.inflight]:
             if sampler_id is not None:
-                self._drop_sampler(sampler_id)
+                self.samplers.drop(sampler_id)
 
         def forget() -> None:
             model.trained = None
 
-        self.worker.submit(self._promise("unload_model"), forget)
+        self._worker.submit(self.promises.create("unload_model"), forget)
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -235,7 +217,7 @@ class Engine:
         key = ("train", model_id, seq_id)
         if seq_id is not None and (known := self.promises.repeated(key, payload)) is not None:
             return known
-        promise = self._promise(kind)
+        promise = self.promises.create(kind)
         promise.model_id = model_id
         model.sequencer.submit(seq_id, promise, lambda: job(model.ready()))
         if seq_id is not None:
@@ -305,33 +287,25 @@ class Engine:
 
             return self._ordered(body, payload, "save_weights_for_sampler", save)
 
-        session_id = model.model_id.partition(":train:")[0]
-        number = optional_int(body, "sampling_session_seq_id")
-        suffix = uuid.uuid4().hex[:8] if number is None else number
-        sampler_id = f"{session_id}:sample:{suffix}"
-        shared = body.get("kind") == "inflight"
+        sampler_id = _sampler_id(model.model_id.partition(":train:")[0], body)
+        inflight = body.get("kind") == "inflight"
 
         def snapshot(trained: TrainedModel) -> Any:
             decoder = make_decoder(trained.base, trained.snapshot())
-            asyncio.run_coroutine_threadsafe(self._publish(model, sampler_id, decoder, shared), self.loop).result(60)
+            asyncio.run_coroutine_threadsafe(self._publish(model, sampler_id, decoder, inflight), self._loop).result(60)
             return {"type": "save_weights_for_sampler", "path": None, "sampling_session_id": sampler_id}
 
         return self._ordered(body, payload, "save_weights_for_sampler", snapshot)
 
     async def _publish(self, model: Model, sampler_id: str, decoder: Decoder, inflight: bool) -> None:
         """Make a snapshot available. `inflight` samplers of a model share one policy, which gets the new weights."""
-        if inflight and model.inflight in self.samplers:
-            policy = self.samplers[model.inflight].policy
-            self.scheduler.replace(policy, decoder)
-        else:
-            policy = Policy(decoder)
-        self._add_sampler(Sampler(sampler_id, model.base, policy))
+        self.samplers.publish(sampler_id, model.base, decoder, model.inflight if inflight else None)
         if inflight:
             model.inflight = sampler_id
             return
         model.snapshots.append(sampler_id)
         while len(model.snapshots) > KEPT_SNAPSHOTS:
-            self._drop_sampler(model.snapshots.pop(0))
+            self.samplers.drop(model.snapshots.pop(0))
 
     def _ordered(self, body: Json, payload: bytes, kind: str, job: Callable[[TrainedModel], Any]) -> Promise:
         return self.in_order(expect_str(body, "model_id"), optional_int(body, "seq_id"), payload, kind, job)
@@ -340,119 +314,17 @@ class Engine:
 
     async def create_sampling_session(self, body: Json) -> str:
         """A sampling session over a base model or a sampler checkpoint; ready when this returns."""
-        session = self.session(body)
-        number = optional_int(body, "sampling_session_seq_id")
-        sampler_id = f"{session.session_id}:sample:{uuid.uuid4().hex[:8] if number is None else number}"
-        base, policy = await self._policy_of(body)
-        known = self.samplers.get(sampler_id)
-        if known is None:
-            self._add_sampler(Sampler(sampler_id, base, policy, body.get("model_path")))
-        elif known.policy is not policy:
-            raise UserError(f"sampling_session_seq_id {number} of session '{session.session_id}' is in use")
+        sampler_id = _sampler_id(self.session(body).session_id, body)
+        await self.samplers.create(sampler_id, body)
         return sampler_id
 
-    def sampler(self, sampler_id: str) -> Sampler:
-        if sampler_id not in self.samplers:
-            raise NotFoundError(
-                f"sampling session '{sampler_id}' does not exist (any more); "
-                f"a model keeps its {KEPT_SNAPSHOTS} newest snapshots"
-            )
-        return self.samplers[sampler_id]
 
-    async def sample(self, body: Json, payload: bytes, parse: Callable[[], SampleCall]) -> Promise:
-        sampler_id = body.get("sampling_session_id")
-        key = None
-        if sampler_id is not None:
-            sampler = self.sampler(sampler_id)
-            base, policy = sampler.base, sampler.policy
-            seq_id = optional_int(body, "seq_id")
-            key = None if seq_id is None else ("sample", sampler_id, seq_id)
-            if key is not None and (known := self.promises.repeated(key, payload)) is not None:
-                return known
-        else:
-            base, policy = await self._policy_of(body)
-        call = parse()
-        promise = self._promise("sample")
-
-        def done(value: SampleResult | Exception) -> None:
-            self.loop.call_soon_threadsafe(promise.resolve, value)
-
-        job = sample_job(call, base, done)
-        if key is not None:
-            self.promises.remember(key, payload, promise)
-        self.scheduler.submit(policy, job)
-        return promise
-
-    async def _policy_of(self, body: Json) -> tuple[BaseModel, Policy]:
-        """The policy of `model_path` or `base_model`, loaded at most once."""
-        if body.get("model_path") is not None:
-            path = CheckpointPath.parse(expect_str(body, "model_path"))
-            if path.kind != "sampler_weights":
-                raise UserError(f"{path} holds weights for training; sampling needs tinker://RUN/sampler_weights/NAME")
-            meta = self.store.meta(path)
-            base = self.registry.get(meta["base_model"])
-            name = f"{path}@{meta['created']}"
-            return base, await self._load_shared(name, lambda: make_decoder(base, self.store.load_sampler(path, base)))
-        base = self.registry.get(expect_str(body, "base_model"))
-        return base, await self._load_shared(base.name, lambda: make_decoder(base, merged_state(base.build(self.seed))))
-
-    async def _load_shared(self, name: str, load: Callable[[], Decoder]) -> Policy:
-        if name not in self._shared:
-            promise = self._promise("load")
-            self.worker.submit(promise, lambda: Policy(load()))
-            await promise.finished.wait()
-            if isinstance(promise.value, Exception):
-                raise promise.value
-            self._shared.setdefault(name, promise.value)
-        return self._shared[name]
-
-    def _add_sampler(self, sampler: Sampler) -> None:
-        self.samplers[sampler.sampler_id] = sampler
-        session = self.sessions.get(sampler.sampler_id.partition(":sample:")[0])
-        if session is not None:
-            session.samplers.append(sampler.sampler_id)
-
-    def _drop_sampler(self, sampler_id: str) -> None:
-        sampler = self.samplers.pop(sampler_id, None)
-        if sampler is None or any(other.policy is sampler.policy for other in self.samplers.values()):
-            return
-        for name in [name for name, policy in self._shared.items() if policy is sampler.policy]:
-            del self._shared[name]
-        self.scheduler.drop(sampler.policy)
-
-    def _promise(self, kind: str) -> Promise:
-        promise = self.promises.create(kind)
-        self._running.add(promise)
-        promise.on_finish = self._running.discard
-        return promise
+def _sampler_id(session_id: str, body: Json) -> str:
+    number = optional_int(body, "sampling_session_seq_id")
+    return f"{session_id}:sample:{uuid.uuid4().hex[:8] if number is None else number}"
 
 
 class ShuttingDownError(EngineError):
     """503: try another engine, or this one when it is back."""
 
     status = 503
-
-
-def sample_job(call: SampleCall, base: BaseModel, done: Callable[[SampleResult | Exception], None]) -> SampleJob:
-    """Resolve a call against its model: stops, limit, seed; refuse what the model cannot take."""
-    prompt, params = call.prompt, call.params
-    if not prompt:
-        raise UserError("the prompt is empty")
-    if min(prompt) < 0 or max(prompt) >= base.vocab_size:
-        bad = next(token for token in prompt if not 0 <= token < base.vocab_size)
-        raise UserError(f"the prompt holds token {bad}, outside the vocabulary of {base.vocab_size}")
-    room = base.max_length - len(prompt)
-    if room < 1:
-        raise UserError(
-            f"the prompt has {len(prompt)} tokens; '{base.name}' holds {base.max_length} with at least one to sample"
-        )
-    if params.stop_strings and base.tokenizer is None:
-        raise UserError(f"stop strings need a tokenizer.json, which '{base.name}' lacks; send token ids")
-    return SampleJob(
-        call=call,
-        seed=random.getrandbits(63) if params.seed is None else params.seed,
-        stop=base.eos_tokens if params.stop_tokens is None else params.stop_tokens,
-        limit=room if params.max_tokens is None else min(params.max_tokens, room),
-        done=done,
-        tokenizer=base.tokenizer if params.stop_strings else None,
-    )

@@ -259,6 +259,13 @@ def test_only_the_newest_snapshots_of_a_model_are_kept(client: Client) -> None:
     assert client.run("asample", sampling_session_id=sessions[-1], **body)["sequences"]
 
 
+def test_a_sampling_session_number_names_one_set_of_weights(client: Client) -> None:
+    model = client.model()
+    client.run("save_weights_for_sampler", model_id=model, seq_id=1, sampling_session_seq_id=3)
+    body = {"model_id": model, "seq_id": 2, "sampling_session_seq_id": 3, "wait": True}
+    assert "exists already" in client.post("save_weights_for_sampler", 400, **body)["error"]
+
+
 def test_an_inflight_sampler_follows_the_model(client: Client) -> None:
     model = client.model()
     first = client.run("save_weights_for_sampler", model_id=model, kind="inflight")["sampling_session_id"]

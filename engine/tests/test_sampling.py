@@ -16,7 +16,7 @@ from ale_engine.kvcache import SlotCache
 from ale_engine.lora import merged_state
 from ale_engine.protocol import SampleCall, SampleParams
 from ale_engine.sampler import Policy, SampleResult
-from ale_engine.service import sample_job
+from ale_engine.samplers import sample_job
 
 from .conftest import VOCABULARY
 
