@@ -110,5 +110,6 @@ describe("the report's numbers", () => {
     expect(ticks([0, 0.8], 5)).toEqual([0, 0.2, 0.4, 0.6, 0.8]);
     expect(ticks([0, 30], 8)).toEqual([0, 5, 10, 15, 20, 25, 30]);
     expect(ticks([0, 1], 2)).toEqual([0, 0.5, 1]);
+    expect(ticks([0, 2], 8, 1)).toEqual([0, 1, 2]);
   });
 });

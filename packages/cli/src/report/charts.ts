@@ -59,7 +59,7 @@ export function learningCurve({ curve, headline }: QuickstartReport, size: Size)
   ]);
   const body = html`
     ${yAxis(frame, percentTicks(top), percent)}
-    ${xAxis(frame, ticks([0, last], size === "wide" ? 8 : 4), String, "policy updates")}
+    ${xAxis(frame, ticks([0, last], size === "wide" ? 8 : 4, 1), String, "policy updates")}
     ${band(
       frame,
       spread.map(([low]) => low),
@@ -145,8 +145,8 @@ export function safetyChart(
       ? 1
       : ceiling(
           arms.flatMap(({ arm }) => [
-            arm.before[measure],
-            arm.after[measure],
+            intervalOf(arm.before[measure], arm.before.n)[1],
+            intervalOf(arm.after[measure], arm.after.n)[1],
             ...arm.curve.map((point) => point[measure]),
           ]),
         );
@@ -159,14 +159,15 @@ export function safetyChart(
   });
   const body = html`
     ${yAxis(frame, percentTicks(top), percent)}
-    ${xAxis(frame, ticks([0, last], 4), String, "policy updates")}
+    ${xAxis(frame, ticks([0, last], 4, 1), String, "policy updates")}
     ${arms.map(({ kind }, i) => line(frame, curves[i]!, kind))}
     ${arms.map(({ arm, kind, name }) => {
+      const aside = kind === "plain" ? -4 : 4;
       const interval = (which: "before" | "after"): RateInterval =>
         intervalOf(arm[which][measure], arm[which].n);
       const tip = (which: "before" | "after"): string =>
         `${name}, ${which}: ${percent(arm[which][measure])} (${percentSpan(interval(which))})`;
-      return html`${diamond(frame, [0, arm.before[measure]], interval("before"), kind, tip("before"))}${diamond(frame, [last, arm.after[measure]], interval("after"), kind, tip("after"))}`;
+      return html`${diamond(frame, [0, arm.before[measure]], interval("before"), kind, tip("before"))}${diamond(frame, [last, arm.after[measure]], interval("after"), kind, tip("after"), aside)}`;
     })}
     ${armLabels(frame, curves)}`;
   return drawing(

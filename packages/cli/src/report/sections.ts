@@ -177,7 +177,7 @@ function exampleCard(example: ExampleEpisode): Html {
 
 export function provenanceSection({ provenance, versions, machine, run }: QuickstartReport): Html {
   const list = (title: string, entries: Readonly<Record<string, string>>, kind = ""): Html =>
-    html`<div class="${kind}"><h3>${title}</h3><dl>${Object.entries(entries).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl></div>`;
+    html`<div class="${kind}"><h3>${title}</h3><dl>${Object.entries(entries).map(([name, value]) => html`<dt>${name}</dt><dd>${/^[0-9a-f]{16,}$/.test(value) ? html`<code>${value}</code>` : value}</dd>`)}</dl></div>`;
   return section(
     "Provenance",
     html`Every number above was computed in this run from sealed episode logs. <code>./ale episodes verify --run ${run}</code> checks their hash chains.`,

@@ -48,9 +48,9 @@ export function frameOf({ width, height, margin, xRange, yRange }: FrameOptions)
 
 const n = (value: number): string => (Math.round(value * 10) / 10).toString();
 
-/** Round steps (1, 2, 5 × 10^k) of which about `wanted` fit into the range. */
-export function ticks([from, to]: readonly [number, number], wanted: number): number[] {
-  const raw = Math.max(1e-9, (to - from) / wanted);
+/** Round steps (1, 2, 5 × 10^k), none smaller than `least`, of which about `wanted` fit into the range. */
+export function ticks([from, to]: readonly [number, number], wanted: number, least = 1e-9): number[] {
+  const raw = Math.max(least, (to - from) / wanted);
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= raw * 0.999)!;
   const found: number[] = [];
@@ -101,8 +101,10 @@ export function diamond(
   interval: readonly [number, number],
   kind: string,
   tip: string,
+  /** Pixels to the right, to keep two measurements at one place apart. */
+  aside = 0,
 ): Html {
-  const [cx, cy] = [frame.x(x), frame.y(y)];
+  const [cx, cy] = [frame.x(x) + aside, frame.y(y)];
   const [low, high] = [frame.y(interval[0]), frame.y(interval[1])];
   return html`<g class="${kind}"><line class="whisker" x1="${n(cx)}" x2="${n(cx)}" y1="${n(low)}" y2="${n(high)}"/><line class="whisker" x1="${n(cx - 5)}" x2="${n(cx + 5)}" y1="${n(low)}" y2="${n(low)}"/><line class="whisker" x1="${n(cx - 5)}" x2="${n(cx + 5)}" y1="${n(high)}" y2="${n(high)}"/><path class="mark" d="M${n(cx)} ${n(cy - 7)}l7 7l-7 7l-7 -7Z"><title>${tip}</title></path></g>`;
 }
