@@ -9,7 +9,7 @@ import { writeNanoTokenizer } from "../packages/gateway/src/index.ts";
 
 const directory = resolve(process.argv[2] ?? join(import.meta.dirname, "..", "models", "nano"));
 mkdirSync(directory, { recursive: true });
-const { vocabSize, tokenizer } = await writeNanoTokenizer(directory, [...NANO_WORDS, ..."0123456789"]);
+const { vocabSize, tokenizer } = await writeNanoTokenizer(directory, NANO_WORDS);
 const vocab = (tokenizer.model as { readonly vocab: Readonly<Record<string, number>> }).vocab;
 
 /** Dense Qwen3, ROME's family: grouped-query attention, QK-norm, RoPE, SwiGLU, tied embeddings. */

@@ -36,4 +36,4 @@ export {
   wilson,
 } from "./statistics.ts";
 export { rewardOf, testResults, verify } from "./verifier.ts";
-export { NAMES, NANO_WORDS, pieces, unknownPieces } from "./words.ts";
+export { COPIED_NUMBERS, NAMES, NANO_WORDS, pieces, unknownPieces } from "./words.ts";

@@ -1,7 +1,7 @@
 /**
  * The closed vocabulary of the nano tasks. A nano policy reads and writes words, not bytes: text is cut into pieces by `pieces`,
  * and every piece that a task, a command of the reference solution or the environment's answer can contain is listed here, so
- * that a tokenizer with one token for each of `NANO_WORDS` and each digit never falls back to bytes on them. Anything else that a
+ * that a tokenizer with one token for each of `NANO_WORDS` never falls back to bytes on them. Anything else that a
  * policy may write is still representable byte by byte, only longer.
  */
 
@@ -96,9 +96,26 @@ const PUNCTUATION: readonly string[] = [
   ": [: I",
 ];
 
+/** Every number of one or two digits, as written: longer ones are cut into pairs from the left. */
+const NUMBERS: readonly string[] = [
+  ...Array.from({ length: 10 }, (_, n) => String(n)),
+  ...Array.from({ length: 100 }, (_, n) => String(n).padStart(2, "0")),
+];
+
+/** Pieces of the file modes that `security` asks for, which are constants of its commands. */
+const CONSTANT_NUMBERS: ReadonlySet<string> = new Set(["40", "60", "64"]);
+
+/**
+ * Two-digit numbers that the families draw at random and that an agent only ever copies (what has to be compared is compared by a
+ * program, or has one digit). Like names, they may be exchanged for one another within a trajectory.
+ */
+export const COPIED_NUMBERS: readonly string[] = NUMBERS.filter(
+  (number) => /^[1-9]\d$/.test(number) && !CONSTANT_NUMBERS.has(number),
+);
+
 /**
  * Every word and every run of punctuation that occurs in instructions, reference actions, their observations and the usual error
- * messages of the families. Names come first. The ten digits are not listed: each is one piece of its own.
+ * messages of the families. Names come first, numbers of one and two digits last.
  */
 export const NANO_WORDS: readonly string[] = [
   ...new Set([
@@ -109,17 +126,18 @@ export const NANO_WORDS: readonly string[] = [
     ...ERROR_WORDS,
     ...TOOL_ANSWERS,
     ...PUNCTUATION,
+    ...NUMBERS,
   ]),
 ];
 
-const PIECE = /[a-z]+|[0-9]|[^a-z0-9]+/g;
+const PIECE = /[a-z]+|[0-9]{1,2}|[^a-z0-9]+/g;
 
-/** Cuts text into lower-case words, single digits and maximal runs of everything else. Joining the pieces gives the text back. */
+/** Cuts text into lower-case words, numbers of at most two digits and maximal runs of everything else. Joining the pieces gives the text back. */
 export function pieces(text: string): string[] {
   return text.match(PIECE) ?? [];
 }
 
-const KNOWN: ReadonlySet<string> = new Set([...NANO_WORDS, ..."0123456789"]);
+const KNOWN: ReadonlySet<string> = new Set(NANO_WORDS);
 
 /** The pieces of a text that have no token of their own. */
 export function unknownPieces(text: string): string[] {

@@ -68,7 +68,8 @@ describe("sftExampleOf", () => {
 
 describe("renamed", () => {
   const names = [100, 101, 102, 103, 104];
-  test("is one permutation of the names within an example and leaves everything else alone", () => {
+  const numbers = [106, 107];
+  test("is one permutation of each group within an example and leaves everything else alone", () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 95, max: 110 }), { maxLength: 40 }),
@@ -81,13 +82,13 @@ describe("renamed", () => {
             mask: tokens.map(() => 1),
             learntTokens: tokens.length,
           };
-          const out = renamed(example, names, seededRandom(seed));
+          const out = renamed(example, [names, numbers], seededRandom(seed));
           const forward = new Map<number, number>();
           const backward = new Map<number, number>();
           tokens.forEach((token, i) => {
             const to = out.tokens[i]!;
-            if (!names.includes(token)) expect(to).toBe(token);
-            else expect(names).toContain(to);
+            const group = [names, numbers].find((members) => members.includes(token)) ?? [token];
+            expect(group).toContain(to);
             expect(forward.get(token) ?? to).toBe(to);
             expect(backward.get(to) ?? token).toBe(token);
             forward.set(token, to);

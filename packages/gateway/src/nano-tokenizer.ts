@@ -23,8 +23,8 @@ export const NANO_CHAT_TEMPLATE = readFileSync(
   "utf8",
 );
 
-/** What splits text before the vocabulary is looked up: lower-case words, single digits, runs of anything else. */
-const PIECE = "[a-z]+|[0-9]|[^a-z0-9]+";
+/** What splits text before the vocabulary is looked up: lower-case words, numbers of at most two digits, runs of anything else. */
+const PIECE = "[a-z]+|[0-9]{1,2}|[^a-z0-9]+";
 
 export interface NanoTokenizer {
   /** Contents of tokenizer.json and tokenizer_config.json. */

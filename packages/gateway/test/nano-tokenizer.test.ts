@@ -52,7 +52,7 @@ describe("the nano tokenizer", () => {
   test("refuses a word that no text could ever use", () => {
     expect(() => nanoTokenizer(["cat moss"])).toThrow(/more than one piece/);
     expect(() => nanoTokenizer([""])).toThrow(/more than one piece/);
-    expect(() => nanoTokenizer(["12"])).toThrow(/more than one piece/);
+    expect(() => nanoTokenizer(["123"])).toThrow(/more than one piece/);
   });
 
   test("is read back from its files", async () => {

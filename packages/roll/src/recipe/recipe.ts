@@ -39,7 +39,7 @@ export const SftStage = z.strictObject({
   /** Linear warm-up, then linear decay to a tenth. */
   warmupSteps: z.number().int().min(0).default(20),
   adam: Adam,
-  /** Consistent random renaming of names within each example. */
+  /** Consistent random exchange of names, and of numbers, within each example. */
   rename: z.boolean().default(true),
   checkpointEvery: z.number().int().positive().default(100),
 });

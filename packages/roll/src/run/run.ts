@@ -25,8 +25,8 @@ export interface RunRequest {
   readonly modelDirectory: string;
   /** Engine path of weights to begin with instead of the model's own. */
   readonly startFrom?: string;
-  /** Token ids of the names that renaming permutes. */
-  readonly nameTokens: readonly number[];
+  /** Groups of token ids that renaming permutes: names, numbers. */
+  readonly interchangeable: readonly (readonly number[])[];
   readonly onProgress: (event: ProgressEvent) => void;
 }
 
@@ -85,7 +85,7 @@ export async function runRecipe(request: RunRequest, deps: RunDeps, signal: Abor
       },
     };
     request.onProgress({ type: "stage", stage: index, label: labelOf(stage), total: recipe.stages.length });
-    const results = await runStage(context, stage, request.nameTokens, signal);
+    const results = await runStage(context, stage, request.interchangeable, signal);
     commit({ ...results, stage: index + 1, step: 0, stageSeconds: spend() });
   }
   if (state.checkpoint !== null) await exportModel(learner, request, signal);
@@ -109,12 +109,12 @@ async function exportModel(learner: Learner, request: RunRequest, signal: AbortS
 async function runStage(
   context: StageContext,
   stage: Stage,
-  nameTokens: readonly number[],
+  interchangeable: readonly (readonly number[])[],
   signal: AbortSignal,
 ): Promise<Partial<RunState>> {
   switch (stage.type) {
     case "sft":
-      return { sft: [...context.state().sft, await sft(context, stage, nameTokens, signal)] };
+      return { sft: [...context.state().sft, await sft(context, stage, interchangeable, signal)] };
     case "evaluate":
       return { evaluations: [...context.state().evaluations, await evaluate(context, stage, signal)] };
     case "rl":

@@ -1,5 +1,5 @@
 import { basename, join } from "node:path";
-import { NAMES } from "@ale/bench";
+import { COPIED_NUMBERS, NAMES } from "@ale/bench";
 import { AleError, EpisodeIndex, openEpisodeStore, systemClock, systemIds } from "@ale/core";
 import { nanoProfile, standardProfile } from "@ale/flow";
 import { type Codec, loadCodec, type Upstream } from "@ale/gateway";
@@ -115,9 +115,11 @@ export async function openWorkbench(options: WorkbenchOptions, signal?: AbortSig
         const model = await openModel(request.modelDirectory, checkpoint, recipe.seed, openSignal);
         return engineLearner(model, recipe.name);
       };
-      const nameTokens = NAMES.flatMap((name) => deps.codec.encode(name));
+      const interchangeable = [NAMES, COPIED_NUMBERS].map((group) =>
+        group.flatMap((word) => deps.codec.encode(word)),
+      );
       const state = await runRecipe(
-        { ...request, recipe, directory, nameTokens },
+        { ...request, recipe, directory, interchangeable },
         { ...deps, open },
         trainSignal,
       );

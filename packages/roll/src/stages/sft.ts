@@ -13,7 +13,7 @@ import type { WeightedSequence } from "./learner.ts";
 export async function sft(
   context: StageContext,
   stage: SftStage,
-  nameTokens: readonly number[],
+  interchangeable: readonly (readonly number[])[],
   signal: AbortSignal,
 ): Promise<SftResult> {
   const { deps } = context;
@@ -28,7 +28,7 @@ export async function sft(
     const naming = seededRandom(`${context.seed}/sft/names/${step}`);
     const batch = batches
       .next()
-      .value.map((example) => (stage.rename ? renamed(example, nameTokens, naming) : example));
+      .value.map((example) => (stage.rename ? renamed(example, interchangeable, naming) : example));
     const { sequences, learnt } = weightedBatch(batch);
     const result = await context.learner.step(sequences, scheduled(stage, step), signal);
     step++;
