@@ -85,7 +85,7 @@ export class RunningContainer {
     if (connection === null || !(await this.control.ready)) {
       await Promise.race([this.#launched.exited, sleep(POLITE_EXIT_MS)]);
       throw new AleError("sandbox-start-failed", `the container did not start: ${this.#complaint()}`, {
-        next: "run `ale doctor`",
+        next: "run `./ale doctor`",
       });
     }
     this.#lifetime = setTimeout(

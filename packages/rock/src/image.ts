@@ -56,7 +56,7 @@ export function resolveImage(home: string, name: string): Image {
   const image = baseImage(home);
   if (!existsSync(image.rootfs))
     throw new AleError("image-missing", `the base image is not in ${join(home, "images")}`, {
-      next: "run `ale doctor --fix`, which bootstraps it (about 110 MB, well under a minute on a fast line)",
+      next: "run `./ale setup image`, which bootstraps it (about 110 MB, well under a minute on a fast line)",
     });
   return image;
 }

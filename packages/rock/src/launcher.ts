@@ -59,7 +59,7 @@ export class Launcher {
     throw new AleError("launcher-failed", `cannot prepare for starting containers: ${refusal}`, {
       next:
         unified === undefined
-          ? "run `ale doctor`"
+          ? "run `./ale doctor`"
           : "run as root with the right to mount, or boot with cgroup v2 only",
     });
   }

@@ -92,7 +92,7 @@ function image(home: string): Check {
   const { name, version, rootfs } = baseImage(home);
   const there = existsSync(rootfs);
   const detail = `${name} ${version}${there ? "" : " is not there yet"}`;
-  return check("base image", there, detail, "run `ale doctor --fix`, which bootstraps it once");
+  return check("base image", there, detail, "run `./ale setup image`, which bootstraps it once");
 }
 
 function overlay(home: string): Check {

@@ -48,7 +48,7 @@ describe.skipIf(obstacle)(suite("the base image"), () => {
     await using driver = new OciDriver({ home: home.path });
     await expect(driver.create(spec())).rejects.toMatchObject({
       code: "image-missing",
-      next: expect.stringContaining("ale doctor --fix"),
+      next: expect.stringContaining("./ale setup image"),
     });
   });
 
