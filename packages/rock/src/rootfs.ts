@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { closeSync, constants, mkdirSync, openSync, truncateSync, writeFileSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { AleError, type Limits } from "@ale/core";
@@ -12,6 +12,7 @@ import type { Tree } from "./tree.ts";
 
 /** The root filesystem of a sandbox: the image below, a bounded writable layer above, the spec's files in it. */
 
+const TMPFS_MAGIC = 0x01021994;
 const { O_RDONLY, O_DIRECTORY } = constants;
 
 /** Throws an AleError or a SystemCallError; what is mounted by then is the caller's to unmount. */
@@ -50,6 +51,15 @@ function mountMemory(place: Places, diskBytes: number): void {
 
 /** A file system of its own in a sparse file: about 40 ms, for sandboxes whose files may outgrow their memory. */
 async function mountDisk(place: Places, diskBytes: number): Promise<void> {
+  // There the file's own pages would count as the sandbox's memory, and the kernel would end it for filling its disk.
+  if (statfsSync(place.directory).type === TMPFS_MAGIC)
+    throw new AleError(
+      "disk-in-memory",
+      "a disk larger than half of limits.memoryBytes needs a real disk below it",
+      {
+        next: "set ALE_HOME to a directory that is not on tmpfs, or lower limits.diskBytes",
+      },
+    );
   const image = join(place.directory, "disk.img");
   writeFileSync(image, "");
   truncateSync(image, diskBytes);

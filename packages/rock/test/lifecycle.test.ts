@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { probeCgroups, processesOf } from "../src/cgroup.ts";
 import { OciDriver } from "../src/index.ts";
+import { mount, unmount } from "../src/native.ts";
 import { file, freshHome, obstacle, spec, suite, traces, until } from "./support.ts";
 
 interface OwnerProcess extends Disposable {
@@ -101,6 +102,21 @@ describe.skipIf(obstacle)(suite("a sandbox's life"), () => {
       ).rejects.toMatchObject({ code: "sandbox-disk-full" });
     }
     expect(traces(home.path, [])).toEqual([]);
+  });
+
+  test("a disk larger than memory is refused where it would itself lie in memory", async () => {
+    using home = await freshHome();
+    mkdirSync(join(home.path, "rock"));
+    mount({ type: "tmpfs", source: "ale", target: join(home.path, "rock"), flags: 0, data: "size=16m" });
+    try {
+      await using driver = new OciDriver({ home: home.path });
+      await expect(driver.create(spec({ limits: { diskBytes: 2 ** 28 } }))).rejects.toMatchObject({
+        code: "disk-in-memory",
+      });
+      expect((await (await driver.create(spec())).shell.run("echo small")).output).toBe("small\n");
+    } finally {
+      unmount(join(home.path, "rock"));
+    }
   });
 
   test("a closed driver makes no more sandboxes", async () => {
