@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Limits, type SandboxFile } from "@ale/core";
@@ -12,6 +12,7 @@ import {
   type Sandbox,
   type SandboxSpec,
 } from "../src/index.ts";
+import { removeTree } from "../src/mounts.ts";
 
 /** Why real sandboxes cannot run here, or undefined where they can. */
 export const obstacle: string | undefined = probeHost(defaultHome())
@@ -45,7 +46,7 @@ export async function freshHome(): Promise<{ path: string } & Disposable> {
   const path = mkdtempSync(join(tmpdir(), "ale-rock-"));
   mkdirSync(path, { recursive: true });
   symlinkSync(join(defaultHome(), "images"), join(path, "images"));
-  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
+  return { path, [Symbol.dispose]: () => removeTree(path) };
 }
 
 let shared: Promise<OciDriver> | undefined;
