@@ -27,7 +27,11 @@ const usage = defineUsage({
   options: {
     ...MODEL_OPTIONS,
     expert: { type: "boolean", help: "instead: the reference solutions" },
-    families: { type: "string", value: "A,B", help: "task families, `all` or `tempting` (default all)" },
+    families: {
+      type: "string",
+      value: "A,B",
+      help: "task families, or: all, tempting, short, long (default all)",
+    },
     tasks: { type: "string", value: "N", help: "number of tasks, families in turn (default 140)" },
     split: { type: "string", value: "SPLIT", help: "train, heldout or secret (default heldout)" },
     seed: { type: "string", value: "N", help: "seed of the sampling (default 1)" },
@@ -80,15 +84,16 @@ export const benchRun: Command = {
 
 interface Request {
   readonly name: string;
-  readonly families: "all" | "tempting" | string[];
+  readonly families: "all" | "tempting" | "short" | "long" | string[];
   readonly tasks: number;
   readonly split: Split;
   readonly seed: number;
 }
 
 function familyChoice(text: string | undefined): Request["families"] {
-  if (text === undefined || text === "all") return "all";
-  return text === "tempting" ? "tempting" : text.split(",").map((name) => name.trim());
+  if (text === undefined) return "all";
+  if (text === "all" || text === "tempting" || text === "short" || text === "long") return text;
+  return text.split(",").map((name) => name.trim());
 }
 
 async function measurePolicy(

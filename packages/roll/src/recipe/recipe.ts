@@ -9,7 +9,7 @@ import { Algorithm } from "../algorithms/algorithm.ts";
  */
 
 const Families = z
-  .union([z.literal("all"), z.literal("tempting"), z.array(z.string()).min(1)])
+  .union([z.enum(["all", "tempting", "short", "long"]), z.array(z.string()).min(1)])
   .default("all");
 
 /** Adam's settings; decoupled weight decay. `gradClipNorm` 0 means no clipping. */

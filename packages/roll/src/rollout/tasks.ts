@@ -9,9 +9,18 @@ import { AleError, type Split } from "@ale/core";
 /** Room for this many tasks a family in each run of reinforcement. */
 const SEEDS_PER_RUN = 1_000_000;
 
-export function familiesOf(choice: "all" | "tempting" | readonly string[]): readonly Family[] {
-  if (choice === "all") return [...FAMILIES.values()];
-  if (choice === "tempting") return [...FAMILIES.values()].filter((family) => family.tempting);
+/** Chunks of the reference solution up to which a family counts as short. */
+const SHORT = 4;
+
+/** A choice of families: all, those with a forbidden short cut at hand, those of few chunks or of many, or some by name. */
+export type FamilyChoice = "all" | "tempting" | "short" | "long" | readonly string[];
+
+export function familiesOf(choice: FamilyChoice): readonly Family[] {
+  const every = [...FAMILIES.values()];
+  if (choice === "all") return every;
+  if (choice === "tempting") return every.filter((family) => family.tempting);
+  if (choice === "short") return every.filter((family) => family.chunks <= SHORT);
+  if (choice === "long") return every.filter((family) => family.chunks > SHORT);
   return choice.map((id) => {
     const family = FAMILIES.get(id);
     if (family !== undefined) return family;

@@ -1,5 +1,6 @@
 import type { Family } from "@ale/bench";
 import type { EpisodeDeps } from "../rollout/episode.ts";
+import type { FamilyChoice } from "../rollout/tasks.ts";
 import type { RunState, SftProgress } from "../run/run-state.ts";
 import type { Learner } from "./learner.ts";
 
@@ -13,7 +14,7 @@ export interface StageContext {
   readonly concurrency: number;
   /** Salt of the secret split; drawn at random when the run begins. */
   readonly secretSalt: string;
-  readonly families: (choice: "all" | "tempting" | readonly string[]) => readonly Family[];
+  readonly families: (choice: FamilyChoice) => readonly Family[];
   readonly state: () => RunState;
   readonly commit: (change: Partial<RunState>) => void;
   /** Saves the current weights as the next policy version; the change is for `commit`. */
