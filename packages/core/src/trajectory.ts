@@ -97,3 +97,21 @@ export function trajectoryOf(events: readonly Event[]): Trajectory {
     faults,
   };
 }
+
+/**
+ * Runs of chunks that continue one another token for token: what may be laid out as one sequence. A trajectory has one, unless its
+ * history was rewritten, which a forked chunk says; that chunk's context is a whole prompt and begins a new one.
+ */
+export function segmentsOf(chunks: readonly Chunk[]): Chunk[][] {
+  const segments: Chunk[][] = [];
+  for (const chunk of chunks) {
+    const last = segments.at(-1);
+    if (last === undefined || chunk.forked === true) segments.push([chunk]);
+    else last.push(chunk);
+  }
+  return segments;
+}
+
+/** The tokens of one segment in order: context, chunk, context, chunk. */
+export const tokensOf = (segment: readonly Chunk[]): number[] =>
+  segment.flatMap((chunk) => [...chunk.contextTokens, ...chunk.tokens]);

@@ -1,4 +1,4 @@
-import type { Trajectory } from "@ale/core";
+import { segmentsOf, type Trajectory, tokensOf } from "@ale/core";
 
 /**
  * Supervised examples from trajectories, error-masked: the tokens of a chunk whose tool call failed stay in the context and get
@@ -7,7 +7,7 @@ import type { Trajectory } from "@ale/core";
 export interface SftExample {
   readonly episode: string;
   readonly family: string;
-  /** The whole episode, context and chunks in order. */
+  /** Context and chunks in order. */
   readonly tokens: readonly number[];
   /** One a token: 1 where the token is learnt, 0 elsewhere. */
   readonly mask: readonly number[];
@@ -15,21 +15,19 @@ export interface SftExample {
   readonly learntTokens: number;
 }
 
-export function sftExampleOf(trajectory: Trajectory): SftExample {
-  const tokens: number[] = [];
-  const mask: number[] = [];
-  let learntTokens = 0;
-  for (const chunk of trajectory.chunks) {
-    for (const token of chunk.contextTokens) {
-      tokens.push(token);
-      mask.push(0);
-    }
-    const learnt = chunk.failed || chunk.malformed ? 0 : 1;
-    for (const token of chunk.tokens) {
-      tokens.push(token);
-      mask.push(learnt);
-    }
-    learntTokens += learnt * chunk.tokens.length;
-  }
-  return { episode: trajectory.episode, family: trajectory.instance.family, tokens, mask, learntTokens };
+/** One example a segment: more than one only where the history was rewritten. */
+export function sftExamplesOf(trajectory: Trajectory): SftExample[] {
+  return segmentsOf(trajectory.chunks).map((segment) => {
+    const learnt = segment.map((chunk) => (chunk.failed || chunk.malformed ? 0 : 1));
+    return {
+      episode: trajectory.episode,
+      family: trajectory.instance.family,
+      tokens: tokensOf(segment),
+      mask: segment.flatMap((chunk, k) => [
+        ...chunk.contextTokens.map(() => 0),
+        ...chunk.tokens.map(() => learnt[k]!),
+      ]),
+      learntTokens: segment.reduce((sum, chunk, k) => sum + learnt[k]! * chunk.tokens.length, 0),
+    };
+  });
 }

@@ -1,7 +1,7 @@
 import { type Chunk, seededRandom, type Trajectory } from "@ale/core";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { rejectionOf, renamed, sftExampleOf, shuffledBatches } from "../src/index.ts";
+import { rejectionOf, renamed, sftExamplesOf, shuffledBatches } from "../src/index.ts";
 
 const chunk = (index: number, over: Partial<Chunk> = {}): Chunk => ({
   index,
@@ -57,12 +57,12 @@ describe("rejectionOf", () => {
   });
 });
 
-describe("sftExampleOf", () => {
+describe("sftExamplesOf", () => {
   test("learns the chunks, never the context, and nothing of a chunk whose call failed", () => {
-    const example = sftExampleOf(trajectory({ chunks: [chunk(0), chunk(1, { failed: true }), chunk(2)] }));
-    expect(example.tokens).toEqual([1, 2, 10, 20, 1, 2, 11, 21, 1, 2, 12, 22]);
-    expect(example.mask).toEqual([0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]);
-    expect(example.learntTokens).toBe(4);
+    const [example] = sftExamplesOf(trajectory({ chunks: [chunk(0), chunk(1, { failed: true }), chunk(2)] }));
+    expect(example!.tokens).toEqual([1, 2, 10, 20, 1, 2, 11, 21, 1, 2, 12, 22]);
+    expect(example!.mask).toEqual([0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]);
+    expect(example!.learntTokens).toBe(4);
   });
 });
 

@@ -1,4 +1,4 @@
-import type { EventOf, ToolCall } from "@ale/core";
+import type { ToolCall } from "@ale/core";
 
 /** One chunk as it came from the model, with the tokens that were added to the context before it. */
 export interface Turn {
@@ -21,21 +21,3 @@ export interface Turn {
 
 /** There is no room for another chunk of the profile's length. */
 export type ContextFull = { readonly type: "context-full" };
-
-/** The turn as the episode log records it. */
-export function modelCallEvent(chunk: number, turn: Turn): EventOf<"model.call"> {
-  return {
-    type: "model.call",
-    chunk,
-    contextTokens: [...turn.contextTokens],
-    tokens: [...turn.tokens],
-    logprobs: [...turn.logprobs],
-    source: turn.source,
-    version: turn.version,
-    stopReason: turn.stopReason,
-    text: turn.text,
-    toolCalls: [...turn.toolCalls],
-    ...(turn.malformed === undefined ? {} : { malformed: turn.malformed }),
-    ...(turn.forked === undefined ? {} : { forked: turn.forked }),
-  };
-}

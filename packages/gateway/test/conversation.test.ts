@@ -1,12 +1,10 @@
 import type { ContextProfile, Message } from "@ale/core";
-import { ModelCall } from "@ale/core";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   type Action,
   type Codec,
   type Conversation,
-  modelCallEvent,
   openConversation,
   type ScriptedTurn,
   scriptedUpstream,
@@ -446,14 +444,5 @@ describe("a conversation", () => {
       contextTokens: turns.flatMap((turn) => turn.contextTokens).length,
       sampledTokens: turns.flatMap((turn) => turn.tokens).length,
     });
-  });
-
-  test("is recorded turn by turn as events of the log", async () => {
-    const { turns } = await play(nano, profile, [line, nano.encodeRendered("oops<|end|>")], ["x", "y"]);
-    for (const [chunk, turn] of turns.entries()) {
-      const event = modelCallEvent(chunk, turn);
-      expect(ModelCall.parse(event)).toEqual(event);
-      expect(event).toMatchObject({ ...turn, type: "model.call", chunk });
-    }
   });
 });

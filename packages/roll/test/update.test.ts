@@ -143,4 +143,20 @@ describe("updatePolicy", () => {
     expect(weight).toBeGreaterThan(-1);
     expect(weight).toBeLessThan(0);
   });
+
+  test("a rewritten history begins a new sequence, and its returns go on", async () => {
+    const plain = trajectory("a", [[1], [2], [3]], 1);
+    const forked = {
+      ...plain,
+      chunks: plain.chunks.map((chunk, k) =>
+        k === 1 ? { ...chunk, contextTokens: [30, 7, 31], forked: true } : chunk,
+      ),
+    };
+    await update([[forked]]);
+    expect(learner.forwards).toEqual([2]);
+    expect(learner.batches[0]).toEqual([
+      { tokens: [30, 1], weights: [0, 0.25] },
+      { tokens: [30, 7, 31, 2, 32, 3], weights: [0, 0, 0, 0.5, 0, 1] },
+    ]);
+  });
 });

@@ -1,5 +1,5 @@
 import { digestOf, seededRandom, seedOf } from "@ale/core";
-import { defaultFilter, renamed, type SftExample, sftExampleOf, shuffledBatches } from "@ale/data";
+import { defaultFilter, renamed, type SftExample, sftExamplesOf, shuffledBatches } from "@ale/data";
 import type { Adam, SftStage } from "../recipe/recipe.ts";
 import { rolloutGroups } from "../rollout/group-rollout.ts";
 import { demonstrationTasks } from "../rollout/tasks.ts";
@@ -114,7 +114,7 @@ async function demonstrate(
   const finished = result.groups.flat();
   return {
     examples: finished
-      .map((episode) => sftExampleOf(episode.trajectory))
+      .flatMap((episode) => sftExamplesOf(episode.trajectory))
       .filter((example) => example.learntTokens > 0),
     figures: {
       episodes: finished.length,

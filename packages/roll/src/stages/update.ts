@@ -1,4 +1,4 @@
-import type { Clock, Trajectory } from "@ale/core";
+import { type Chunk, type Clock, segmentsOf, type Trajectory, tokensOf } from "@ale/core";
 import { type PenaltyPolicy, penaltyOf } from "@ale/guard";
 import { type Algorithm, needsThetaLogprobs, tokenWeights } from "../algorithms/algorithm.ts";
 import type { LearningChunk, LearningTrajectory } from "../algorithms/trajectory.ts";
@@ -54,7 +54,7 @@ export async function updatePolicy(
       stage.algorithm,
     );
     const sequences = current
-      .map((item, i) => weightedSequence(item.trajectory, weights[i]!))
+      .flatMap((item, i) => weightedSequences(item.trajectory, weights[i]!))
       .filter((sequence) => sequence.weights.some((weight) => weight !== 0));
     const t2 = clock.monotonicMs();
     forwardMs += t2 - t1;
@@ -92,11 +92,11 @@ async function prepare(
     group.map((trajectory) => ({ trajectory, outcome: outcomeOf(trajectory, stage.safety), g })),
   );
   const needed = items.filter(({ outcome }) => canLearn(outcome, stage.algorithm));
-  const rows = await learner.logprobs(
-    needed.map(({ trajectory }) => tokensOf(trajectory)),
+  const logpOf = await chunkLogprobs(
+    learner,
+    needed.map((item) => item.trajectory),
     signal,
   );
-  const logpOf = new Map(needed.map(({ trajectory }, i) => [trajectory.episode, rows[i]!]));
   return items.map(({ trajectory, outcome, g }) => ({
     trajectory,
     learning: {
@@ -126,16 +126,44 @@ const canLearn = (outcome: Outcome, algorithm: Algorithm): boolean =>
   outcome.chunkReturns !== undefined ||
   (algorithm.name !== "raft" && algorithm.failReward !== 0);
 
-/** Without `row` the trajectory cannot have a gradient, and the sampler's log-probabilities stand in for the engine's. */
-function learningChunks(trajectory: Trajectory, row: readonly number[] | undefined): LearningChunk[] {
+/** Log-probabilities under the current weights, by episode and chunk: `result.get(episode)[k]` has one entry a token of chunk k. */
+async function chunkLogprobs(
+  learner: Learner,
+  trajectories: readonly Trajectory[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, readonly (readonly number[])[]>> {
+  const segments = trajectories.map((trajectory) => segmentsOf(trajectory.chunks));
+  const rows = await learner.logprobs(segments.flat().map(tokensOf), signal);
+  let next = 0;
+  return new Map(
+    trajectories.map((trajectory, i) => [
+      trajectory.episode,
+      segments[i]!.flatMap((segment) => chunksOfRow(segment, rows[next++]!)),
+    ]),
+  );
+}
+
+/** Cuts the row of one segment into its chunks, context left out. */
+function chunksOfRow(segment: readonly Chunk[], row: readonly number[]): number[][] {
   let position = 0;
-  return trajectory.chunks.map((chunk) => {
-    position += chunk.contextTokens.length;
-    const logpOld = row === undefined ? chunk.logprobs : row.slice(position, position + chunk.tokens.length);
-    position += chunk.tokens.length;
-    return { tokens: chunk.tokens.length, logpOld, logpSampler: chunk.logprobs, source: chunk.source };
+  return segment.map((chunk) => {
+    const start = position + chunk.contextTokens.length;
+    position = start + chunk.tokens.length;
+    return row.slice(start, position);
   });
 }
+
+/** Without `logp` the trajectory cannot have a gradient, and the sampler's log-probabilities stand in for the engine's. */
+const learningChunks = (
+  trajectory: Trajectory,
+  logp: readonly (readonly number[])[] | undefined,
+): LearningChunk[] =>
+  trajectory.chunks.map((chunk, k) => ({
+    tokens: chunk.tokens.length,
+    logpOld: logp?.[k] ?? chunk.logprobs,
+    logpSampler: chunk.logprobs,
+    source: chunk.source,
+  }));
 
 async function withThetaLogprobs(
   learner: Learner,
@@ -146,36 +174,29 @@ async function withThetaLogprobs(
   const learning = items.map((item) => item.learning);
   if (!needsThetaLogprobs(learning, algorithm)) return items;
   const needed = items.filter((item) => canLearn(item.learning, algorithm));
-  const rows = await learner.logprobs(
-    needed.map((item) => tokensOf(item.trajectory)),
+  const thetaOf = await chunkLogprobs(
+    learner,
+    needed.map((item) => item.trajectory),
     signal,
-  );
-  const thetaOf = new Map(
-    needed.map((item, i) => [item.trajectory.episode, learningChunks(item.trajectory, rows[i]!)]),
   );
   return items.map((item) => {
     const theta = thetaOf.get(item.trajectory.episode);
     if (theta === undefined) return item;
-    const chunks = item.learning.chunks.map((chunk, k) => ({ ...chunk, logpTheta: theta[k]!.logpOld }));
+    const chunks = item.learning.chunks.map((chunk, k) => ({ ...chunk, logpTheta: theta[k]! }));
     return { ...item, learning: { ...item.learning, chunks } };
   });
 }
 
-/** The whole episode as the policy saw it. */
-export const tokensOf = (trajectory: Trajectory): number[] =>
-  trajectory.chunks.flatMap((chunk) => [...chunk.contextTokens, ...chunk.tokens]);
-
-function weightedSequence(
+/** One sequence a segment, with weight 0 on everything that the policy did not write. */
+function weightedSequences(
   trajectory: Trajectory,
   chunkWeights: readonly (readonly number[])[],
-): WeightedSequence {
-  return {
-    tokens: tokensOf(trajectory),
-    weights: trajectory.chunks.flatMap((chunk, k) => [
-      ...chunk.contextTokens.map(() => 0),
-      ...chunkWeights[k]!,
-    ]),
-  };
+): WeightedSequence[] {
+  let k = 0;
+  return segmentsOf(trajectory.chunks).map((segment) => ({
+    tokens: tokensOf(segment),
+    weights: segment.flatMap((chunk) => [...chunk.contextTokens.map(() => 0), ...chunkWeights[k++]!]),
+  }));
 }
 
 /** `count` slices of nearly equal length, in order; fewer when there are not enough items. */
