@@ -17,7 +17,7 @@ describe.skipIf(missing !== null)(
     beforeAll(async () => {
       home = workingHome();
       outcome = await ale(home, "quickstart", "--smoke", "--json");
-    }, 240_000);
+    }, 480_000);
     afterAll(() => removeHome(home));
 
     test("ends with one JSON object that has every promised figure", () => {

@@ -103,11 +103,11 @@ describe.skipIf(missing !== null)(
   `a run that is killed${missing === null ? "" : ` (skipped: ${missing})`}`,
   () => {
     test("goes on without losing a sealed episode or training on one twice, and leaves nothing running", {
-      timeout: 240_000,
+      timeout: 600_000,
     }, async () => {
       const first = startTraining();
       const firstEnd = ended(first);
-      await until(() => stepsDone() >= 1, "the first round", 120_000);
+      await until(() => stepsDone() >= 1, "the first round", 240_000);
       const before = loadRunState(directory())!;
       await until(
         async () => {
@@ -116,7 +116,7 @@ describe.skipIf(missing !== null)(
           return sealed.length >= 16 * stepsDone() + 3;
         },
         "episodes of a later round",
-        60_000,
+        180_000,
       );
       first.kill("SIGKILL");
       await firstEnd;
@@ -126,7 +126,7 @@ describe.skipIf(missing !== null)(
         .filter((episode) => episode.sealed)
         .map((episode) => episode.id);
 
-      await until(() => processesOfHome().length === 0, "engine and sandboxes to notice and end", 30_000);
+      await until(() => processesOfHome().length === 0, "engine and sandboxes to notice and end", 60_000);
 
       const second = await ended(startTraining());
       expect(second.output).toContain('"run":"killed"');

@@ -32,7 +32,7 @@ describe.skipIf(missing !== null)(
   `the recipe of the warm start${missing === null ? "" : ` (skipped: ${missing})`}`,
   () => {
     test("still trains: demonstrations in sandboxes, then a loss that falls", {
-      timeout: 180_000,
+      timeout: 400_000,
     }, async () => {
       const home = workingHome();
       try {
