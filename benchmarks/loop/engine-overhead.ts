@@ -86,7 +86,7 @@ async function measure(
   data: readonly Datum[],
 ): Promise<Result[]> {
   for (const [name, version] of Object.entries(await bare.versions)) context.version(name, version);
-  const pairs = context.quick ? 5 : 30;
+  const pairs = context.quick ? 3 : 30;
   const warmUp = 1;
   const engineSeconds: number[] = [];
   const bareSeconds: number[] = [];

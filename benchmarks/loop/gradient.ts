@@ -14,7 +14,7 @@ const CASES: readonly (readonly [string, AlgorithmInput])[] = [
 export async function gradient(context: BenchContext): Promise<Result[]> {
   const engine = locateEngine();
   if (!engine.ok) throw engine.error;
-  const batches = context.quick ? 20 : 200;
+  const batches = context.quick ? 10 : 200;
   const reference = openAutogradReference(engine.value.python);
   try {
     const results: Result[] = [];
