@@ -65,6 +65,7 @@ export { sandboxRuntime } from "./rollout/sandbox-runtime.ts";
 export { demonstrationTasks, evaluationTasks, familiesOf, roundTasks } from "./rollout/tasks.ts";
 export { figuresByFamily, figuresOf, passed, violated } from "./run/figures.ts";
 export { type RunDeps, type RunRequest, runRecipe } from "./run/run.ts";
+export { isRunLocked, lockRun } from "./run/run-lock.ts";
 export {
   type EvaluationResult,
   loadRunState,

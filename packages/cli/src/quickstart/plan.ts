@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { loadRunState, type Recipe, recipeHash, runDirectory } from "@ale/roll";
+import { isRunLocked, loadRunState, type Recipe, recipeHash, runDirectory } from "@ale/roll";
 import { type RecipeFile, readRecipe } from "../recipe-file.ts";
 
 /** Which runs a quickstart consists of, and whether an interrupted one is gone on with. */
@@ -69,9 +69,11 @@ function chooseName(options: PlanOptions, recipe: Recipe): { name: string; resum
   const newest = Math.max(0, ...numbers);
   if (newest > 0) {
     const directory = join(root, `quickstart-${newest}`);
+    // Another quickstart is at work there; this one is its own.
+    if (isRunLocked(directory)) return { name: `quickstart-${newest + 1}`, resumed: false };
     const state = existsSync(directory) ? loadRunState(directory) : null;
     const scratch = existsSync(`${directory}-warm`);
-    const same = state === null ? scratch : state.recipeHash === recipeHash(recipe);
+    const same = state === null || state.recipeHash === recipeHash(recipe);
     if (same && scratch === options.fromScratch && !existsSync(join(directory, "report.html")))
       return { name: `quickstart-${newest}`, resumed: true };
   }

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { digestOf, EpisodeIndex, type EpisodeSummary, openEpisodeStore } from "@ale/core";
-import { openWorkbench, type RunState, recipeHash, runDirectory, type Workbench } from "@ale/roll";
+import { lockRun, openWorkbench, type RunState, recipeHash, runDirectory, type Workbench } from "@ale/roll";
 import type { Io } from "../io.ts";
 import type { ExampleEpisode, QuickstartReport } from "../report/data.ts";
 import { renderReport } from "../report/report.ts";
@@ -20,6 +20,7 @@ export async function runQuickstart(
 ): Promise<{ report: QuickstartReport; path: string }> {
   const startedAt = new Date().toISOString();
   const directory = runDirectory(io.home, plan.name);
+  using _lock = lockRun(directory);
   const engineStart: number[] = [];
   const open = async (run: PlannedRun): Promise<Workbench> => {
     const before = performance.now();

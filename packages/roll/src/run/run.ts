@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
 import { type Recipe, recipeHash, type Stage } from "../recipe/recipe.ts";
@@ -11,6 +11,7 @@ import type { Learner } from "../stages/learner.ts";
 import { reinforce } from "../stages/rl.ts";
 import { sft } from "../stages/sft.ts";
 import { metricsFile } from "./metrics-file.ts";
+import { lockRun } from "./run-lock.ts";
 import { initialRunState, loadRunState, type RunState, replaceFile, saveRunState } from "./run-state.ts";
 
 /**
@@ -40,7 +41,7 @@ const KEPT_CHECKPOINTS = 2;
 
 export async function runRecipe(request: RunRequest, deps: RunDeps, signal: AbortSignal): Promise<RunState> {
   const { directory, recipe } = request;
-  mkdirSync(directory, { recursive: true });
+  using _lock = lockRun(directory);
   let state = resumedState(request);
   const secretSalt = secretSaltOf(directory);
   const learner = await deps.open(state.checkpoint ?? request.startFrom ?? null, signal);
