@@ -5,7 +5,8 @@ import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import type { Io } from "./io.ts";
 
 /** The one place where failures become text for people, JSON for machines and an exit code. */
-export function reportError(error: unknown, io: Io, verbose: boolean): number {
+export function reportError(thrown: unknown, io: Io, verbose: boolean): number {
+  const error = rootOf(thrown);
   const exitCode = exitCodeOf(error);
   if (error instanceof AleError) {
     io.note(`${io.paint("red", "error:")} ${error.message}`);
@@ -25,6 +26,11 @@ export function reportError(error: unknown, io: Io, verbose: boolean): number {
   io.note(`${io.paint("cyan", "next: ")} ${next}`);
   io.result({ ok: false, exitCode, error: { code: "internal", message, next } });
   return exitCode;
+}
+
+/** When releasing something fails too, as on a full disk, the first failure is the one to tell. */
+function rootOf(error: unknown): unknown {
+  return error instanceof SuppressedError ? rootOf(error.suppressed) : error;
 }
 
 export function reportInterrupt(exitCode: number, io: Io): number {

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { AleError } from "@ale/core";
 import { loadRunState, runDirectory } from "@ale/roll";
 import { usageError } from "./args.ts";
@@ -7,6 +7,8 @@ import { REPOSITORY } from "./versions.ts";
 
 /** Which weights a command acts with: a model directory as it is, or the newest checkpoint of a run. */
 export interface ModelSource {
+  /** What episodes record as the model that acted. */
+  readonly name: string;
   readonly modelDirectory: string;
   /** Engine path of the checkpoint; null for the model's own weights. */
   readonly checkpoint: string | null;
@@ -31,7 +33,7 @@ export function modelSource(
     const modelDirectory =
       options.model === undefined ? join(REPOSITORY, "models/nano-warm") : resolve(options.model);
     if (existsSync(join(modelDirectory, "config.json")))
-      return { modelDirectory, checkpoint: null, stateDir: null, version: 0 };
+      return { name: basename(modelDirectory), modelDirectory, checkpoint: null, stateDir: null, version: 0 };
     throw new AleError("model-missing", `there is no model in ${modelDirectory}`, {
       next: "--model wants a directory with config.json, weights and tokenizer.json",
     });
@@ -42,7 +44,18 @@ export function modelSource(
     throw new AleError("run-unknown", `there is no run ${options.run} in ${join(home, "runs")}`, {
       next: "ale train RECIPE makes one",
     });
+  // A finished run has left its weights as a model; the checkpoints of an unfinished one lie with the engine that trains it.
+  const exported = join(directory, "model");
+  if (existsSync(join(exported, "config.json")))
+    return {
+      name: options.run,
+      modelDirectory: exported,
+      checkpoint: null,
+      stateDir: null,
+      version: state.version,
+    };
   return {
+    name: options.run,
     modelDirectory: state.modelDirectory,
     checkpoint: state.checkpoint,
     stateDir: join(directory, "checkpoints"),

@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { AleError } from "@ale/core";
 import { parseRecipe, type Recipe } from "@ale/roll";
 import { parseDocument } from "yaml";
@@ -39,7 +39,12 @@ export function readRecipe(
       },
     );
   const recipe = overrides.seed === undefined ? parsed.value : { ...parsed.value, seed: overrides.seed };
-  return { recipe, path, modelDirectory: resolve(dirname(path), recipe.model.directory) };
+  const modelDirectory = resolve(dirname(path), recipe.model.directory);
+  if (!existsSync(join(modelDirectory, "config.json")))
+    throw new AleError("recipe-model", `${path}: there is no model in ${modelDirectory}`, {
+      next: "correct model.directory, which is relative to the recipe's own folder",
+    });
+  return { recipe, path, modelDirectory };
 }
 
 function readText(path: string): string {

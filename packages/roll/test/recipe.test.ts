@@ -75,6 +75,19 @@ describe("parseRecipe", () => {
     expect(faults(document).join("\n")).toContain(expected);
   });
 
+  test("says that a key belongs to another algorithm", () => {
+    const rl = {
+      type: "rl",
+      rounds: 1,
+      algorithm: { name: "grpo", gamma: 0.95 },
+      safety: {},
+      adam: { learningRate: 1 },
+    };
+    expect(faults({ ...minimal, stages: [rl] }).join()).toContain(
+      "stages.0.algorithm.gamma: belongs to another kind",
+    );
+  });
+
   test("names every fault at once, with its place", () => {
     const found = faults({
       ...minimal,

@@ -71,7 +71,7 @@ export const run: Command = {
         judged: instruction === undefined,
         actor: {
           type: "policy",
-          upstream,
+          upstream: { ...upstream, model: source.name },
           version: source.version,
           seed: wholeNumber("--seed", values.seed) ?? 1,
         },

@@ -26,13 +26,15 @@ function faultsOf(issue: z.core.$ZodIssue, document: unknown): RecipeFault[] {
       key,
       known.filter((name) => !present.has(name)),
     );
-    return {
-      path: path === "" ? key : `${path}.${key}`,
-      message:
-        near === undefined
-          ? `unknown key; known keys: ${known.join(", ")}`
-          : `unknown key; did you mean "${near}"?`,
-    };
+    const at = path === "" ? key : `${path}.${key}`;
+    // Kinds of stages and of algorithms have keys of their own; one of another kind is known, and wrong here.
+    if (known.includes(key))
+      return { path: at, message: "belongs to another kind of this entry; leave it out here" };
+    const message =
+      near === undefined
+        ? `unknown key; known keys: ${known.join(", ")}`
+        : `unknown key; did you mean "${near}"?`;
+    return { path: at, message };
   });
 }
 
