@@ -1,7 +1,7 @@
 import { Duplex } from "node:stream";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { ControlChannel, decodeFrame, encodeFrame, FrameReader } from "../src/control.ts";
+import { ControlChannel, decodeFrame, encodeFrame, FrameReader } from "../src/inside/control.ts";
 
 const bytes = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 6 });
 

@@ -2,9 +2,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { probeCgroups, processesOf } from "../src/cgroup.ts";
+import { probeCgroups, processesOf } from "../src/host/cgroup.ts";
+import { mount, unmount } from "../src/host/native.ts";
 import { OciDriver } from "../src/index.ts";
-import { mount, unmount } from "../src/native.ts";
 import { file, freshHome, obstacle, spec, suite, traces, until } from "./support.ts";
 
 interface OwnerProcess extends Disposable {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { endAtCharacter, render, startAtCharacter } from "../src/output.ts";
+import { endAtCharacter, render, startAtCharacter } from "../src/inside/output.ts";
 
 const captured = (head: string | Buffer, tail: string | Buffer = "", total?: number) => {
   const [first, last] = [Buffer.from(head), Buffer.from(tail)];

@@ -2,7 +2,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { ReadWatch } from "../src/read-watch.ts";
+import { ReadWatch } from "../src/files/read-watch.ts";
 
 const files = (...names: string[]) => {
   const directory = mkdtempSync(join(tmpdir(), "ale-watch-"));

@@ -2,7 +2,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, symlinkSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Limits, type SandboxFile } from "@ale/core";
-import { probeCgroups } from "../src/cgroup.ts";
+import { probeCgroups } from "../src/host/cgroup.ts";
+import { removeTree } from "../src/host/mounts.ts";
 import {
   BASE_IMAGE,
   defaultHome,
@@ -12,7 +13,6 @@ import {
   type Sandbox,
   type SandboxSpec,
 } from "../src/index.ts";
-import { removeTree } from "../src/mounts.ts";
 
 /** Why real sandboxes cannot run here, or undefined where they can. */
 export const obstacle: string | undefined = probeHost(defaultHome())

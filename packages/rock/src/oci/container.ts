@@ -3,19 +3,19 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AleError } from "@ale/core";
-import { type CgroupHost, cgroupsPath, killGroup, removeGroup } from "./cgroup.ts";
-import { ControlChannel } from "./control.ts";
-import type { Image } from "./image.ts";
-import { environmentOf, initArgv, startFields } from "./init.ts";
+import type { ReadWatch } from "../files/read-watch.ts";
+import { Tree } from "../files/tree.ts";
+import { type CgroupHost, cgroupsPath, killGroup, removeGroup } from "../host/cgroup.ts";
+import { unmount } from "../host/native.ts";
+import type { Image } from "../image/image.ts";
+import { ControlChannel } from "../inside/control.ts";
+import { environmentOf, initArgv, startFields } from "../inside/init.ts";
+import type { SandboxSpec } from "../sandbox.ts";
 import type { Launched, Launcher } from "./launcher.ts";
-import { unmount } from "./native.ts";
 import { ociConfig } from "./oci-config.ts";
-import type { ReadWatch } from "./read-watch.ts";
 import { mountRoot, plant } from "./rootfs.ts";
-import type { SandboxSpec } from "./sandbox.ts";
 import { compiledSeccomp } from "./seccomp-compile.ts";
 import { type Places, places, removeSandboxDirectory } from "./state.ts";
-import { Tree } from "./tree.ts";
 
 /** One container's life on the host: mounts, runtime process, control channel, and the removal of all of it. */
 

@@ -3,9 +3,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFile
 import { join } from "node:path";
 import { arch } from "node:process";
 import { AleError } from "@ale/core";
+import { removeTree } from "../host/mounts.ts";
+import { isAlive, self } from "../host/owner.ts";
 import { type BootstrapProgress, bootstrap, PACKAGES } from "./bootstrap.ts";
-import { removeTree } from "./mounts.ts";
-import { isAlive, self } from "./owner.ts";
 
 /**
  * Local images: immutable root filesystems that sandboxes use as the lower layer of their overlay. The only one so far is

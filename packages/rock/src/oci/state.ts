@@ -1,8 +1,8 @@
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { removeTree } from "./mounts.ts";
-import { type Owner, ownerName, parseOwnerName, self } from "./owner.ts";
+import { removeTree } from "../host/mounts.ts";
+import { type Owner, ownerName, parseOwnerName, self } from "../host/owner.ts";
 
 /**
  * What a driver leaves on disk, so that another process can clean up after it. One directory a driver under `<home>/rock`, whose

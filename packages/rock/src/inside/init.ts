@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { AGENT } from "./bootstrap.ts";
-import { syscallNumbers } from "./syscalls.ts";
+import { syscallNumbers } from "../host/syscalls.ts";
+import { AGENT } from "../image/bootstrap.ts";
 
 /** What the driver tells PID 1 about itself and the machine. */
 

@@ -1,10 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { AleError, err, type Result, type SandboxFile } from "@ale/core";
-import { LONGEST_TIMER_MS, type RunningContainer } from "./container.ts";
-import type { Captured, ControlChannel, Reply } from "./control.ts";
-import { fingerprintOf } from "./fingerprint.ts";
-import { environmentOf } from "./init.ts";
-import { render } from "./output.ts";
+import { fingerprintOf } from "../files/fingerprint.ts";
+import type { Captured, ControlChannel, Reply } from "../inside/control.ts";
+import { environmentOf } from "../inside/init.ts";
+import { render } from "../inside/output.ts";
 import type {
   ExecRequest,
   ExecResult,
@@ -14,7 +13,8 @@ import type {
   SandboxSpec,
   Session,
   SessionResult,
-} from "./sandbox.ts";
+} from "../sandbox.ts";
+import { LONGEST_TIMER_MS, type RunningContainer } from "./container.ts";
 
 /** One sandbox as its users see it: requests to its PID 1, and files reached from outside. */
 

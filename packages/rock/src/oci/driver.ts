@@ -2,21 +2,21 @@ import { randomBytes } from "node:crypto";
 import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
-import { missingControllers, probeCgroups } from "./cgroup.ts";
+import { ReadWatch } from "../files/read-watch.ts";
+import { missingControllers, probeCgroups } from "../host/cgroup.ts";
+import { Limiter } from "../host/limiter.ts";
+import { removeTree } from "../host/mounts.ts";
+import { self } from "../host/owner.ts";
+import { runtimeVersion } from "../host/runtime.ts";
+import { isSupportedMachine } from "../host/syscalls.ts";
+import { findTool } from "../host/tools.ts";
+import { resolveImage } from "../image/image.ts";
+import type { Capabilities, ReapReport, Sandbox, SandboxDriver, SandboxSpec } from "../sandbox.ts";
 import { type Host, type RunningContainer, startContainer } from "./container.ts";
-import { resolveImage } from "./image.ts";
 import { Launcher } from "./launcher.ts";
-import { Limiter } from "./limiter.ts";
-import { removeTree } from "./mounts.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
-import { self } from "./owner.ts";
-import { ReadWatch } from "./read-watch.ts";
 import { reapDead } from "./reap.ts";
-import { runtimeVersion } from "./runtime.ts";
-import type { Capabilities, ReapReport, Sandbox, SandboxDriver, SandboxSpec } from "./sandbox.ts";
 import { createSpace, writeSandboxState } from "./state.ts";
-import { isSupportedMachine } from "./syscalls.ts";
-import { findTool } from "./tools.ts";
 
 /** Sandboxes as OCI containers on overlayfs, run by crun without a daemon. Owns every sandbox it made. */
 

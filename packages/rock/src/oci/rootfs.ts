@@ -3,12 +3,12 @@ import { closeSync, constants, mkdirSync, openSync, statfsSync, truncateSync, wr
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { AleError, type Limits } from "@ale/core";
-import type { Image } from "./image.ts";
-import { MS_NODEV, MS_NOSUID, mount } from "./native.ts";
-import type { SandboxSpec } from "./sandbox.ts";
+import type { Tree } from "../files/tree.ts";
+import { MS_NODEV, MS_NOSUID, mount } from "../host/native.ts";
+import { findTool } from "../host/tools.ts";
+import type { Image } from "../image/image.ts";
+import type { SandboxSpec } from "../sandbox.ts";
 import type { Places } from "./state.ts";
-import { findTool } from "./tools.ts";
-import type { Tree } from "./tree.ts";
 
 /** The root filesystem of a sandbox: the image below, a bounded writable layer above, the spec's files in it. */
 

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
+import { baseImage } from "../image/image.ts";
 import { missingControllers, probeCgroups } from "./cgroup.ts";
-import { baseImage } from "./image.ts";
 import { removeTree } from "./mounts.ts";
 import { mount, unmount } from "./native.ts";
 import { runtimeVersion } from "./runtime.ts";

@@ -3,9 +3,9 @@ import { closeSync, openSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
-import { encodeFrame, FrameReader } from "./control.ts";
-import { MS_BIND, MS_SHARED, mount } from "./native.ts";
-import { syscallNumbers } from "./syscalls.ts";
+import { MS_BIND, MS_SHARED, mount } from "../host/native.ts";
+import { syscallNumbers } from "../host/syscalls.ts";
+import { encodeFrame, FrameReader } from "../inside/control.ts";
 
 /** The driver's end of launcher.pl: starts runtimes, hands out their control connections, and tells when they end. */
 

@@ -1,8 +1,8 @@
-import type { CgroupHost } from "./cgroup.ts";
+import type { CgroupHost } from "../host/cgroup.ts";
+import { removeTree } from "../host/mounts.ts";
+import { isAlive } from "../host/owner.ts";
+import type { ReapReport } from "../sandbox.ts";
 import { removeTraces } from "./container.ts";
-import { removeTree } from "./mounts.ts";
-import { isAlive } from "./owner.ts";
-import type { ReapReport } from "./sandbox.ts";
 import { listSandboxes, listSpaces, type Space } from "./state.ts";
 
 /** Removes the sandboxes of processes that are gone, and leaves those of living processes alone. */

@@ -1,5 +1,5 @@
 import { closeSync, readSync } from "node:fs";
-import { IN_ACCESS, IN_CLOSE_NOWRITE, IN_Q_OVERFLOW, inotifyOpen, inotifyWatch } from "./native.ts";
+import { IN_ACCESS, IN_CLOSE_NOWRITE, IN_Q_OVERFLOW, inotifyOpen, inotifyWatch } from "../host/native.ts";
 
 /**
  * Notices that a planted file was opened for reading, also where the reader covers its tracks (the owner of a file can read it

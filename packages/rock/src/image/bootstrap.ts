@@ -11,8 +11,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
+import { findTool } from "../host/tools.ts";
 import { debianSources, proxySettings } from "./apt.ts";
-import { findTool } from "./tools.ts";
 
 /** Bootstraps a minimal Debian root filesystem with mmdebstrap, or with debootstrap where only that is installed. */
 
