@@ -2,7 +2,8 @@ import { createHash } from "node:crypto";
 import { readdirSync, readSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { ok, type Result } from "@ale/core";
-import type { FileError, Fingerprint } from "../sandbox.ts";
+import type { FileError } from "../port/files.ts";
+import type { Fingerprint } from "../port/sandbox.ts";
 import { type Tree, UNREAD_ATIME_S } from "./tree.ts";
 
 /** The state of a path, taken from outside without leaving a trace in it. */

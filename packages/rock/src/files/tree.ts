@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { AleError, err, ok, type Result, type SandboxFile } from "@ale/core";
 import { AGENT } from "../image/bootstrap.ts";
-import type { FileError } from "../sandbox.ts";
+import type { FileError } from "../port/files.ts";
 
 /**
  * File access from outside into a root filesystem that hostile processes change at the same time. Every path is walked one

@@ -5,7 +5,8 @@ import { arch } from "node:process";
 import { AleError } from "@ale/core";
 import { removeTree } from "../host/mounts.ts";
 import { isAlive, self } from "../host/owner.ts";
-import { type BootstrapProgress, bootstrap, PACKAGES } from "./bootstrap.ts";
+import { AGENT, type BootstrapProgress, bootstrap, PACKAGES } from "./bootstrap.ts";
+import type { LocalImage } from "./local-image.ts";
 
 /**
  * Local images: immutable root filesystems that sandboxes use as the lower layer of their overlay. The only one so far is
@@ -48,7 +49,7 @@ export function baseImage(home: string, suite = debianSuite()): Image {
 }
 
 /** The image of a spec. Throws an AleError for a name that is not known or not there. */
-export function resolveImage(home: string, name: string): Image {
+export function resolveImage(home: string, name: string): LocalImage {
   if (name !== BASE_IMAGE)
     throw new AleError("image-unknown", `there is no image called ${name}`, {
       next: `use ${BASE_IMAGE}; it is the only image that can be made so far`,
@@ -58,7 +59,12 @@ export function resolveImage(home: string, name: string): Image {
     throw new AleError("image-missing", `the base image is not in ${join(home, "images")}`, {
       next: "run `./ale setup image`, which bootstraps it (about 110 MB, well under a minute on a fast line)",
     });
-  return image;
+  return {
+    name,
+    digest: image.version,
+    layers: [image.rootfs],
+    config: { env: {}, workdir: "/", user: AGENT.name, entrypoint: [], command: [], exposedPorts: [] },
+  };
 }
 
 const underway = new Map<string, Promise<Image>>();

@@ -7,10 +7,10 @@ import type { ReadWatch } from "../files/read-watch.ts";
 import { Tree } from "../files/tree.ts";
 import { type CgroupHost, cgroupsPath, killGroup, removeGroup } from "../host/cgroup.ts";
 import { unmount } from "../host/native.ts";
-import type { Image } from "../image/image.ts";
+import type { LocalImage } from "../image/local-image.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { environmentOf, initArgv, startFields } from "../inside/init.ts";
-import type { SandboxSpec } from "../sandbox.ts";
+import type { SandboxSpec } from "../port/sandbox.ts";
 import type { Launched, Launcher } from "./launcher.ts";
 import { ociConfig } from "./oci-config.ts";
 import { mountRoot, plant } from "./rootfs.ts";
@@ -80,7 +80,7 @@ export class RunningContainer {
     if (connection !== null) {
       this.#connection = connection;
       this.control.attach(connection);
-      this.control.send("start", ...startFields(spec.workdir, environmentOf("agent", spec.env)));
+      this.control.send("start", ...startFields(spec.workdir ?? "/", environmentOf("agent", spec.env)));
     }
     if (connection === null || !(await this.control.ready)) {
       await Promise.race([this.#launched.exited, sleep(POLITE_EXIT_MS)]);
@@ -138,7 +138,7 @@ export class RunningContainer {
 export async function startContainer(
   host: Host,
   id: string,
-  image: Image,
+  image: LocalImage,
   spec: SandboxSpec,
   track: Tracker,
 ): Promise<RunningContainer> {

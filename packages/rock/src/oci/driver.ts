@@ -11,7 +11,10 @@ import { runtimeVersion } from "../host/runtime.ts";
 import { isSupportedMachine } from "../host/syscalls.ts";
 import { findTool } from "../host/tools.ts";
 import { resolveImage } from "../image/image.ts";
-import type { Capabilities, ReapReport, Sandbox, SandboxDriver, SandboxSpec } from "../sandbox.ts";
+import type { Capabilities } from "../port/capabilities.ts";
+import type { Pool, ReapReport, SandboxDriver } from "../port/driver.ts";
+import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
+import type { Snapshots } from "../port/snapshot.ts";
 import { type Host, type RunningContainer, startContainer } from "./container.ts";
 import { Launcher } from "./launcher.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
@@ -53,8 +56,12 @@ export class OciDriver implements SandboxDriver {
       rootless: false,
       cgroup: cgroups.kind,
       userns: false,
+      idmap: false,
       enforces: { cpu: true, memory: true, pids: true, disk: true },
+      quota: ["tmpfs", "loop"],
       network: ["none"],
+      trace: [],
+      checkpoint: "none",
     };
   }
 
@@ -75,7 +82,7 @@ export class OciDriver implements SandboxDriver {
     const id = `sb-${Date.now().toString(36)}${randomBytes(5).toString("hex")}`;
     writeSandboxState(host.space, {
       id,
-      image: `${image.name}@${image.version}`,
+      image: `${image.name}@${image.digest}`,
       createdAtMs: Date.now(),
       labels: { ...spec.labels },
       owner: self(),
@@ -96,6 +103,18 @@ export class OciDriver implements SandboxDriver {
   #refuseIfOver(signal?: AbortSignal): void {
     signal?.throwIfAborted();
     if (this.#closed) throw new AleError("driver-closed", "the sandbox driver has been closed");
+  }
+
+  get snapshots(): Snapshots {
+    throw notYet("snapshots");
+  }
+
+  pool(): Pool {
+    throw notYet("pools");
+  }
+
+  list(): readonly Sandbox[] {
+    throw notYet("list");
   }
 
   async reap(): Promise<ReapReport> {
@@ -142,6 +161,10 @@ export class OciDriver implements SandboxDriver {
     this.#launcher = await Launcher.open({ perl, runtime, space, unified: cgroups.unified });
     return { space, runtime, cgroups, reads: this.#reads, launcher: this.#launcher };
   }
+}
+
+export function notYet(what: string): AleError {
+  return new AleError("not-yet", `${what}: not yet`);
 }
 
 function requireTool(name: string, code: string, debianPackage: string): string {

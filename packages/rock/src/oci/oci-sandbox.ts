@@ -4,17 +4,13 @@ import { fingerprintOf } from "../files/fingerprint.ts";
 import type { Captured, ControlChannel, Reply } from "../inside/control.ts";
 import { environmentOf } from "../inside/init.ts";
 import { render } from "../inside/output.ts";
-import type {
-  ExecRequest,
-  ExecResult,
-  FileError,
-  Fingerprint,
-  Sandbox,
-  SandboxSpec,
-  Session,
-  SessionResult,
-} from "../sandbox.ts";
+import type { FileError, SandboxFiles } from "../port/files.ts";
+import type { Connection, ExecResult, Process, RunRequest } from "../port/process.ts";
+import type { EndReason, Fingerprint, Sandbox, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
+import type { Session, SessionResult } from "../port/session.ts";
+import type { SnapshotResult } from "../port/snapshot.ts";
 import { LONGEST_TIMER_MS, type RunningContainer } from "./container.ts";
+import { notYet } from "./driver.ts";
 
 /** One sandbox as its users see it: requests to its PID 1, and files reached from outside. */
 
@@ -34,7 +30,12 @@ export class OciSandbox implements Sandbox {
     this.id = container.id;
     this.spec = spec;
     this.#container = container;
-    this.shell = { run: (command, options, signal) => this.#enqueue(command, options?.timeoutMs, signal) };
+    this.shell = {
+      id: "default",
+      run: (command, options, signal) => this.#enqueue(command, options?.timeoutMs, signal),
+      interrupt: () => Promise.reject(notYet("interrupt")),
+      close: () => Promise.reject(notYet("close")),
+    };
   }
 
   /** One command at a time: the next one waits, whatever becomes of this one. */
@@ -61,20 +62,21 @@ export class OciSandbox implements Sandbox {
     return this.#container.control;
   }
 
-  async exec(request: ExecRequest, signal?: AbortSignal): Promise<ExecResult> {
+  async exec(request: RunRequest, signal?: AbortSignal): Promise<ExecResult> {
     const { limits, workdir, env } = this.spec;
     const startedAt = performance.now();
     const timeoutMs = request.timeoutMs ?? limits.execTimeoutMs;
-    const stdin = request.stdin ?? "";
-    const environment = environmentOf(request.user, request.user === "agent" ? env : {}, request.env);
+    const stdin = String(request.stdin ?? "");
+    const user = request.user === "root" ? "root" : "agent";
+    const environment = environmentOf(user, user === "agent" ? env : {}, request.env);
     const { argv } = request;
     if (argv.length === 0) throw new AleError("argv-empty", "exec was given no program to run");
     refuseNul([...argv, request.cwd ?? "", ...Object.entries(environment).flat()]);
     const reply = await this.#request(
       "exec",
       [
-        request.user,
-        request.cwd ?? (request.user === "agent" ? workdir : "/"),
+        user,
+        request.cwd ?? (user === "agent" ? (workdir ?? "/") : "/"),
         timeoutMs,
         this.#outputBytes,
         stdin === "" ? 0 : 1,
@@ -123,6 +125,7 @@ export class OciSandbox implements Sandbox {
       outputBytes: reply.out.total,
       truncated: output.truncated,
       timedOut: reply.killed === "timeout",
+      interrupted: reply.killed === "cancelled",
       shellRestarted: reply.restarted,
       durationMs,
     };
@@ -161,6 +164,42 @@ export class OciSandbox implements Sandbox {
       Math.min(ms, LONGEST_TIMER_MS),
     );
     return { cancel: () => clearTimeout(timer) };
+  }
+
+  get files(): SandboxFiles {
+    throw notYet("files");
+  }
+
+  get endReason(): EndReason | undefined {
+    throw notYet("endReason");
+  }
+
+  get ended(): Promise<EndReason> {
+    throw notYet("ended");
+  }
+
+  openSession(): Promise<Session> {
+    throw notYet("openSession");
+  }
+
+  start(): Promise<Process> {
+    throw notYet("start");
+  }
+
+  connect(): Promise<Connection> {
+    throw notYet("connect");
+  }
+
+  stats(): Promise<SandboxStats> {
+    throw notYet("stats");
+  }
+
+  snapshot(): Promise<SnapshotResult> {
+    throw notYet("snapshot");
+  }
+
+  revert(): Promise<void> {
+    throw notYet("revert");
   }
 
   async killAgentProcesses(): Promise<void> {
@@ -213,6 +252,7 @@ const NOT_RUN = {
   outputBytes: 0,
   truncated: false,
   timedOut: false,
+  interrupted: false,
 } as const;
 
 function reasonOf(reply: Exclude<Reply, { type: "done" }>): string {

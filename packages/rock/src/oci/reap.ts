@@ -1,7 +1,7 @@
 import type { CgroupHost } from "../host/cgroup.ts";
 import { removeTree } from "../host/mounts.ts";
 import { isAlive } from "../host/owner.ts";
-import type { ReapReport } from "../sandbox.ts";
+import type { ReapReport } from "../port/driver.ts";
 import { removeTraces } from "./container.ts";
 import { listSandboxes, listSpaces, type Space } from "./state.ts";
 

@@ -6,8 +6,8 @@ import { AleError, type Limits } from "@ale/core";
 import type { Tree } from "../files/tree.ts";
 import { MS_NODEV, MS_NOSUID, mount } from "../host/native.ts";
 import { findTool } from "../host/tools.ts";
-import type { Image } from "../image/image.ts";
-import type { SandboxSpec } from "../sandbox.ts";
+import type { LocalImage } from "../image/local-image.ts";
+import type { SandboxSpec } from "../port/sandbox.ts";
 import type { Places } from "./state.ts";
 
 /** The root filesystem of a sandbox: the image below, a bounded writable layer above, the spec's files in it. */
@@ -16,7 +16,7 @@ const TMPFS_MAGIC = 0x01021994;
 const { O_RDONLY, O_DIRECTORY } = constants;
 
 /** Throws an AleError or a SystemCallError; what is mounted by then is the caller's to unmount. */
-export async function mountRoot(place: Places, image: Image, limits: Limits): Promise<void> {
+export async function mountRoot(place: Places, image: LocalImage, limits: Limits): Promise<void> {
   mkdirSync(place.layer);
   mkdirSync(place.root);
   if (fitsInMemory(limits)) mountMemory(place, limits.diskBytes);
@@ -24,12 +24,12 @@ export async function mountRoot(place: Places, image: Image, limits: Limits): Pr
   const [upper, work] = [join(place.layer, "upper"), join(place.layer, "work")];
   for (const path of [upper, work]) mkdirSync(path, { mode: 0o755 });
   for (const name of ["bundle", "runtime"]) mkdirSync(join(place.layer, name), { mode: 0o700 });
-  const opened = [image.rootfs, upper, work].map((path) => openSync(path, O_RDONLY | O_DIRECTORY));
+  const opened = [upper, work, ...image.layers].map((path) => openSync(path, O_RDONLY | O_DIRECTORY));
   try {
     // The sandbox can read its mount table; named by descriptor, the layers do not tell it where they lie on the host.
-    const [lowerdir, upperdir, workdir] = opened.map((fd) => `/proc/self/fd/${fd}`);
+    const [upperdir, workdir, ...lower] = opened.map((fd) => `/proc/self/fd/${fd}`);
     // volatile: nothing is synced to a disk when the sandbox goes; there is nothing to keep.
-    const data = `lowerdir=${lowerdir},upperdir=${upperdir},workdir=${workdir},volatile`;
+    const data = `lowerdir=${lower.join(":")},upperdir=${upperdir},workdir=${workdir},volatile`;
     mount({ type: "overlay", source: "ale", target: place.root, flags: MS_NOSUID | MS_NODEV, data });
   } finally {
     for (const fd of opened) closeSync(fd);
@@ -84,8 +84,8 @@ async function runTool(name: string, argv: readonly string[], debianPackage: str
 
 /** Puts the spec's workdir and files in place. `onPlanted` gets every file, open. Throws an AleError. */
 export function plant(tree: Tree, spec: SandboxSpec, onPlanted: (path: string, fd: number) => void): void {
-  const workdir = tree.makeDirectory(spec.workdir, "agent");
-  if (!workdir.ok) throw unusable("workdir", spec.workdir, workdir.error.type);
+  const workdir = tree.makeDirectory(spec.workdir ?? "/", "agent");
+  if (!workdir.ok) throw unusable("workdir", spec.workdir ?? "/", workdir.error.type);
   for (const file of spec.files) {
     const written = tree.write(file, (fd) => onPlanted(file.path, fd));
     if (!written.ok) throw unusable("file", file.path, written.error.type);
