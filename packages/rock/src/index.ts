@@ -4,6 +4,7 @@ export { BASE_IMAGE, baseImage, type EnsureOptions, ensureBaseImage, type Image 
 export { defaultHome, OciDriver, type OciDriverOptions, openOciDriver } from "./oci/driver.ts";
 export * from "./port/capabilities.ts";
 export * from "./port/driver.ts";
+export * from "./port/durable.ts";
 export * from "./port/files.ts";
 export * from "./port/process.ts";
 export * from "./port/sandbox.ts";

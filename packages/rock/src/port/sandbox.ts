@@ -7,6 +7,8 @@ import type { SnapshotOptions, SnapshotResult } from "./snapshot.ts";
 /** One sandbox, whatever the driver. */
 
 export interface SandboxSpec {
+  /** Chosen by the caller: `[a-z0-9][a-z0-9-]{0,62}`, unused on this host (else AleError `id-taken`, `id-invalid`). Default: a fresh one. */
+  readonly id?: string;
   /** A local image by name, e.g. "ale/base" or "python:3.11-slim". */
   readonly image: string;
   /** Written before any process starts, therefore without the cost or the races of an upload. */
