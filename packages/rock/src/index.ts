@@ -10,3 +10,4 @@ export * from "./port/process.ts";
 export * from "./port/sandbox.ts";
 export * from "./port/session.ts";
 export * from "./port/snapshot.ts";
+export * from "./port/snapshots.ts";

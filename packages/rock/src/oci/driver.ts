@@ -14,9 +14,10 @@ import { resolveImage } from "../image/image.ts";
 import type { Capabilities } from "../port/capabilities.ts";
 import type { Pool, ReapReport, SandboxDriver } from "../port/driver.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
-import type { Snapshots } from "../port/snapshot.ts";
+import type { Snapshots } from "../port/snapshots.ts";
 import { type Host, type RunningContainer, startContainer } from "./container.ts";
 import { Launcher } from "./launcher.ts";
+import { notYet } from "./not-yet.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { reapDead } from "./reap.ts";
 import { createSpace, writeSandboxState } from "./state.ts";
@@ -161,10 +162,6 @@ export class OciDriver implements SandboxDriver {
     this.#launcher = await Launcher.open({ perl, runtime, space, unified: cgroups.unified });
     return { space, runtime, cgroups, reads: this.#reads, launcher: this.#launcher };
   }
-}
-
-export function notYet(what: string): AleError {
-  return new AleError("not-yet", `${what}: not yet`);
 }
 
 function requireTool(name: string, code: string, debianPackage: string): string {

@@ -10,7 +10,7 @@ import type { EndReason, Fingerprint, Sandbox, SandboxSpec, SandboxStats } from 
 import type { Session, SessionResult } from "../port/session.ts";
 import type { SnapshotResult } from "../port/snapshot.ts";
 import { LONGEST_TIMER_MS, type RunningContainer } from "./container.ts";
-import { notYet } from "./driver.ts";
+import { notYet } from "./not-yet.ts";
 
 /** One sandbox as its users see it: requests to its PID 1, and files reached from outside. */
 

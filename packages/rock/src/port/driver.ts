@@ -1,6 +1,6 @@
 import type { Capabilities } from "./capabilities.ts";
 import type { Sandbox, SandboxSpec } from "./sandbox.ts";
-import type { Snapshots } from "./snapshot.ts";
+import type { Snapshots } from "./snapshots.ts";
 
 /** What makes sandboxes. */
 

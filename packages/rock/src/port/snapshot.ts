@@ -1,5 +1,4 @@
 import type { Limits, NetworkPolicy } from "@ale/core";
-import type { Sandbox } from "./sandbox.ts";
 
 /** Immutable states of a sandbox's files, from which any number of sandboxes are forked in constant time. */
 
@@ -49,15 +48,4 @@ export interface DiffEntry {
   /** SHA-256 of a regular file's bytes (of a link: of its target) before and after; null where there is none. */
   readonly before: string | null;
   readonly after: string | null;
-}
-
-export interface Snapshots {
-  list(): Promise<readonly Snapshot[]>;
-  get(id: string): Promise<Snapshot | undefined>;
-  /** Its layers go when no sandbox and no other snapshot needs them. Unknown ids are an AleError `snapshot-unknown`. */
-  remove(id: string): Promise<void>;
-  /** `count` sandboxes that begin where the snapshot was taken, each with its own identity. On failure none is left. */
-  fork(id: string, count: number, options?: ForkOptions, signal?: AbortSignal): Promise<readonly Sandbox[]>;
-  /** Sorted by path. `from` null: the image. */
-  diff(from: string | null, to: string): Promise<readonly DiffEntry[]>;
 }
