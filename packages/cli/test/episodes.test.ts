@@ -1,5 +1,7 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { verifyEpisodeLog } from "@ale/core";
+import { initialRunState } from "@ale/roll";
 import { describe, expect, it } from "vitest";
 import { rewardBounds } from "../src/commands/episodes-ls.ts";
 import { EXIT } from "../src/exit-codes.ts";
@@ -193,6 +195,72 @@ describe("ale episodes verify", () => {
     });
   });
 });
+
+describe("ale episodes verify against the run's state", () => {
+  async function usedEpisode(): Promise<{ home: string; path: string }> {
+    const home = await temporaryHome();
+    const path = await recordEpisode(home, "run", { id: "ep_used" });
+    const { head } = await verifyEpisodeLog(path);
+    const state = initialRunState("run", "0".repeat(64), "/model");
+    const round = { episode: "ep_used", head };
+    const saved = { ...state, rounds: [{ ...ROUND, episodes: [round] }] };
+    await writeFile(join(home, "runs/run/state.json"), JSON.stringify(saved));
+    return { home, path };
+  }
+
+  it("is content with the log that the run learnt from", async () => {
+    const { home } = await usedEpisode();
+    expect((await ale(home, "episodes", "verify", "--json")).json()).toMatchObject({ ok: true, intact: 1 });
+  });
+
+  it("finds a log that was cut off at a line's end", async () => {
+    const { home, path } = await usedEpisode();
+    const lines = (await readFile(path, "utf8")).split("\n");
+    await writeFile(path, `${lines.slice(0, -3).join("\n")}\n`);
+    const outcome = await ale(home, "episodes", "verify", "--json");
+    expect(outcome.exitCode).toBe(EXIT.failed);
+    expect(outcome.json()).toMatchObject({ broken: [{ episode: "ep_used", reason: "not-as-used" }] });
+  });
+
+  it("finds a sound log in the place of the one that was used", async () => {
+    const { home, path } = await usedEpisode();
+    await rm(path);
+    await recordEpisode(home, "run", { id: "ep_used", reward: 0 });
+    expect((await ale(home, "episodes", "verify", "--json")).json()).toMatchObject({
+      broken: [{ episode: "ep_used", reason: "not-as-used" }],
+    });
+  });
+
+  it("finds a log that was emptied, and one that is gone", async () => {
+    const { home, path } = await usedEpisode();
+    await writeFile(path, "");
+    expect((await ale(home, "episodes", "verify", "--json")).exitCode).toBe(EXIT.failed);
+    await rm(path);
+    expect((await ale(home, "episodes", "verify", "--json")).json()).toMatchObject({
+      broken: [{ episode: "ep_used", reason: "gone" }],
+    });
+  });
+});
+
+const FIGURES = { n: 1, passes: 1, violations: 0, cleanPasses: 1 };
+const ROUND = {
+  type: "round",
+  stage: 0,
+  round: 0,
+  version: 0,
+  figures: FIGURES,
+  families: {},
+  uniformGroups: 0,
+  rerolled: 0,
+  rejected: {},
+  learntTrajectories: 1,
+  sampledTokens: 1,
+  trainedTokens: 1,
+  maskedChunks: 0,
+  meanRatio: null,
+  gradNorm: null,
+  seconds: { rollout: 0, forward: 0, backward: 0, save: 0 },
+};
 
 const reason = whyNoSandbox();
 describe.skipIf(reason !== null)(

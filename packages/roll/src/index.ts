@@ -68,6 +68,7 @@ export { type RunDeps, type RunRequest, runRecipe } from "./run/run.ts";
 export { isRunLocked, lockRun } from "./run/run-lock.ts";
 export {
   type EvaluationResult,
+  initialRunState,
   loadRunState,
   type PassFigures,
   type RoundMetrics,

@@ -3,13 +3,15 @@ import { defineUsage, parseArguments } from "../args.ts";
 import type { Command } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { type EpisodeFile, episodeFiles, findEpisode } from "../runs.ts";
+import { contradiction, goneEpisodes, type Witness, witnessesOf } from "../witnesses.ts";
 
 const usage = defineUsage({
   positionals: "[EPISODE...]",
   options: { run: { type: "string", value: "NAME", help: "only the episodes of this run" } },
   notes: `
 Reads every line of every log, recomputes its hash and its place in the chain, and names the first broken line of each
-broken log. Without EPISODE all of them. Exits 1 when a log is broken. A log that is not sealed is not broken: it may be
+broken log. Then it compares with what each run's state says: an episode that was learnt from or evaluated must still be there,
+sealed, and end with the same hash. Without EPISODE all of them. Exits 1 when a log is broken or gone. A log that is not sealed is not broken: it may be
 running, or was cut off and goes on when its run does.`,
 });
 
@@ -29,6 +31,7 @@ export const episodesVerify: Command = {
       positionals.length === 0
         ? await episodeFiles(io.home, values.run)
         : await Promise.all(positionals.map((word) => findEpisode(io.home, word, values.run)));
+    const witnesses = await witnessesOf(io.home, values.run);
     const broken: (Fault & { readonly episode: string; readonly path: string })[] = [];
     let sealed = 0;
     let events = 0;
@@ -37,7 +40,7 @@ export const episodesVerify: Command = {
       io.progress.status(`verifying ${i + 1} of ${files.length}`);
       const scan = await scanEpisodeLog(file.path);
       events += scan.log.entries.length;
-      const fault = faultOf(scan, file);
+      const fault = faultOf(scan, file, witnesses.get(file.path));
       if (fault === null) {
         if (scan.log.sealed) sealed++;
         continue;
@@ -47,15 +50,21 @@ export const episodesVerify: Command = {
       io.print(`       ${fault.detail}`);
     }
     const intact = files.length - broken.length;
+    for (const { id, path, run } of positionals.length === 0 ? goneEpisodes(witnesses) : []) {
+      broken.push({ episode: id, path, ...GONE });
+      io.print(`${io.paint("red", "gone")}   ${path}: run ${run} used this episode`);
+    }
     io.print(
-      `${files.length} logs, ${events} events: ${intact} intact (${sealed} of them sealed), ${broken.length} broken`,
+      `${files.length} logs, ${events} events: ${intact} intact (${sealed} of them sealed), ${broken.length} broken or gone`,
     );
     io.result({ ok: broken.length === 0, logs: files.length, events, intact, sealed, broken });
     return broken.length > 0 ? EXIT.failed : EXIT.ok;
   },
 };
 
-function faultOf({ log, fault }: LogScan, file: EpisodeFile): Fault | null {
+const GONE: Fault = { line: 0, reason: "gone", detail: "the run's state names this episode" };
+
+function faultOf({ log, fault }: LogScan, file: EpisodeFile, witness: Witness | undefined): Fault | null {
   if (fault !== null) return fault;
   if (log.tornBytes > 0)
     return {
@@ -71,5 +80,6 @@ function faultOf({ log, fault }: LogScan, file: EpisodeFile): Fault | null {
       reason: "wrong-name",
       detail: `the file is named ${file.id} but holds episode ${begin.episode}`,
     };
-  return null;
+  const detail = contradiction(witness, log);
+  return detail === null ? null : { line: log.entries.length, reason: "not-as-used", detail };
 }
