@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
-import { mkdir, statfs } from "node:fs/promises";
+import { mkdir, rm, statfs, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { AleError, Limits } from "@ale/core";
 import { BASE_IMAGE, baseImage, openOciDriver } from "@ale/rock";
@@ -64,6 +65,9 @@ async function checkHome(home: string): Promise<Check> {
   const name = "home";
   try {
     await mkdir(home, { recursive: true });
+    const trial = join(home, `.doctor-${process.pid}`);
+    await writeFile(trial, "");
+    await rm(trial);
     const { bavail, bsize } = await statfs(home);
     const freeGb = (bavail * bsize) / 1e9;
     const found = `${home}, ${freeGb.toFixed(1)} GB free`;

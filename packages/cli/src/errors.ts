@@ -6,7 +6,7 @@ import type { Io } from "./io.ts";
 
 /** The one place where failures become text for people, JSON for machines and an exit code. */
 export function reportError(thrown: unknown, io: Io, verbose: boolean): number {
-  const error = rootOf(thrown);
+  const error = fromSystem(rootOf(thrown));
   const exitCode = exitCodeOf(error);
   if (error instanceof AleError) {
     io.note(`${io.paint("red", "error:")} ${error.message}`);
@@ -31,6 +31,23 @@ export function reportError(thrown: unknown, io: Io, verbose: boolean): number {
 /** When releasing something fails too, as on a full disk, the first failure is the one to tell. */
 function rootOf(error: unknown): unknown {
   return error instanceof SuppressedError ? rootOf(error.suppressed) : error;
+}
+
+/** What the disk refuses is the machine's fault, not ours, wherever it happens. */
+const REFUSALS: Readonly<Record<string, string>> = {
+  EACCES: "make it writable for you, or choose another home: --home DIR",
+  EPERM: "make it writable for you, or choose another home: --home DIR",
+  EROFS: "that file system is mounted read-only; choose another home: --home DIR",
+  ENOSPC: "free some space; what was recorded is kept, and the same command goes on from there",
+  EDQUOT: "free some space; what was recorded is kept, and the same command goes on from there",
+};
+
+function fromSystem(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof AleError) return error;
+  const { code, path } = error as NodeJS.ErrnoException;
+  const next = code === undefined ? undefined : REFUSALS[code];
+  if (next === undefined || path === undefined) return error;
+  return new AleError(`disk-${code!.toLowerCase()}`, error.message, { next, cause: error });
 }
 
 export function reportInterrupt(exitCode: number, io: Io): number {

@@ -19,6 +19,16 @@ describe("ale doctor", () => {
     expect(outcome.stderr).toContain("next: ./ale setup engine");
   });
 
+  // Not even root can make a folder there.
+  it("says of a home that cannot be written that it cannot, and so does whatever needs it", async () => {
+    const outcome = await ale("/sys/ale", "doctor", "--json");
+    const { checks } = outcome.json() as { checks: { name: string; state: string; next?: string }[] };
+    expect(checks.find(({ name }) => name === "home")).toMatchObject({ state: "missing" });
+    const setup = await ale("/sys/ale", "setup", "image", "--json");
+    expect(setup.exitCode).toBe(EXIT.environment);
+    expect(setup.stderr).toContain("choose another home");
+  });
+
   it("does not take any file called python for the engine", async () => {
     const checks = [];
     const env = { ALE_ENGINE_PYTHON: "/bin/false" };

@@ -42,7 +42,8 @@ describe.skipIf(missing !== null)(
     test("leaves a report, its data, and a model that others can load", () => {
       const report = String(outcome.json().report);
       expect(readFileSync(report, "utf8")).toContain("<svg");
-      const run = join(home, "runs", "quickstart-1");
+      expect(readFileSync(report, "utf8")).toContain("these figures mean nothing");
+      const run = join(home, "runs", "smoke-1");
       const data = QuickstartReport.parse(JSON.parse(readFileSync(join(run, "summary.json"), "utf8")));
       expect(data.curve).toHaveLength(2);
       for (const file of ["config.json", "model.safetensors", "tokenizer.json"])
@@ -52,9 +53,9 @@ describe.skipIf(missing !== null)(
     test("leaves episodes that can be listed, followed, verified", async () => {
       const verified = await ale(home, "episodes", "verify", "--json");
       expect(verified.exitCode, verified.stderr).toBe(0);
-      const listed = (await ale(home, "episodes", "ls", "--run", "quickstart-1", "--json")).json();
+      const listed = (await ale(home, "episodes", "ls", "--run", "smoke-1", "--json")).json();
       expect(listed.total).toBe(56 + 84);
-      const shown = await ale(home, "episodes", "show", "last", "--run", "quickstart-1");
+      const shown = await ale(home, "episodes", "show", "last", "--run", "smoke-1");
       expect(shown.stdout).toContain("chunk 0");
       expect(shown.stdout).toContain("Verdict");
     });
@@ -62,7 +63,7 @@ describe.skipIf(missing !== null)(
     test("begins a new one the next time, and touches nothing of the finished one", async () => {
       const { planQuickstart } = await import("../src/quickstart/plan.ts");
       expect(planQuickstart({ home, seed: undefined, fromScratch: false, smoke: true })).toMatchObject({
-        name: "quickstart-2",
+        name: "smoke-2",
         resumed: false,
       });
     });

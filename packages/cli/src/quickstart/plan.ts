@@ -8,6 +8,7 @@ export interface QuickstartPlan {
   /** Name of the main run; the others carry it in front. */
   readonly name: string;
   readonly resumed: boolean;
+  readonly smoke: boolean;
   /** Present with `--from-scratch` only. */
   readonly warm: PlannedRun | null;
   readonly main: PlannedRun;
@@ -52,6 +53,7 @@ export function planQuickstart(options: PlanOptions): QuickstartPlan {
   return {
     name,
     resumed,
+    smoke: options.smoke,
     warm: options.fromScratch ? planned(`${name}-warm`, files.warm) : null,
     main: planned(name, files.main),
     plain: planned(`${name}-plain`, files.plain),
@@ -62,22 +64,24 @@ export function planQuickstart(options: PlanOptions): QuickstartPlan {
 /** The newest quickstart of the same recipe that has no report yet, else a new number. Finished ones are never touched. */
 function chooseName(options: PlanOptions, recipe: Recipe): { name: string; resumed: boolean } {
   const root = join(options.home, "runs");
+  // Figures that mean nothing do not lie beside those that do under the same name.
+  const base = options.smoke ? "smoke" : "quickstart";
   const numbers = (existsSync(root) ? readdirSync(root) : [])
-    .map((entry) => /^quickstart-(\d+)(?:-warm)?$/.exec(entry)?.[1])
+    .map((entry) => new RegExp(`^${base}-(\\d+)(?:-warm)?$`).exec(entry)?.[1])
     .filter((digits) => digits !== undefined)
     .map(Number);
   const newest = Math.max(0, ...numbers);
   if (newest > 0) {
-    const directory = join(root, `quickstart-${newest}`);
+    const directory = join(root, `${base}-${newest}`);
     // Another quickstart is at work there; this one is its own.
-    if (isRunLocked(directory)) return { name: `quickstart-${newest + 1}`, resumed: false };
+    if (isRunLocked(directory)) return { name: `${base}-${newest + 1}`, resumed: false };
     const state = existsSync(directory) ? loadRunState(directory) : null;
     const scratch = existsSync(`${directory}-warm`);
     const same = state === null || state.recipeHash === recipeHash(recipe);
     if (same && scratch === options.fromScratch && !existsSync(join(directory, "report.html")))
-      return { name: `quickstart-${newest}`, resumed: true };
+      return { name: `${base}-${newest}`, resumed: true };
   }
-  return { name: `quickstart-${newest + 1}`, resumed: false };
+  return { name: `${base}-${newest + 1}`, resumed: false };
 }
 
 /** The same recipe with a few rounds, steps and tasks. */

@@ -60,6 +60,7 @@ export async function runQuickstart(
   ]);
   const facts: QuickstartFacts = {
     name: plan.name,
+    smoke: plan.smoke,
     startedAt,
     seed: plan.main.recipe.seed,
     warm,

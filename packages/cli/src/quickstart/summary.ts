@@ -12,6 +12,7 @@ import type {
 /** From the states of a quickstart's runs to its report and its one line for machines. Pure. */
 export interface QuickstartFacts {
   readonly name: string;
+  readonly smoke: boolean;
   readonly startedAt: string;
   readonly seed: number;
   readonly warm: RunState | null;
@@ -34,7 +35,7 @@ export function reportOf(facts: QuickstartFacts): QuickstartReport {
   const phases = phasesOf(facts);
   return {
     schema: "ale/report@1",
-    title: "ALE quickstart",
+    title: facts.smoke ? "ALE smoke test: these figures mean nothing" : "ALE quickstart",
     run: facts.name,
     startedAt: facts.startedAt,
     seed: facts.seed,

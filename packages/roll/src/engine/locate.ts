@@ -38,7 +38,7 @@ export function locateEngine(
     const error = new AleError("engine-missing", `there is no Python for the engine at ${python}`, {
       next: chosen
         ? "ALE_ENGINE_PYTHON names it: correct or unset that variable"
-        : "run ./quickstart or `ale setup`, which make it",
+        : "run ./quickstart or `./ale setup engine`, which make it",
       cause,
     });
     return err(error);

@@ -1,15 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import {
-  closeSync,
-  fstatSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  readSync,
-  rmSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { randomBytes } from "node:crypto";
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AleError } from "@ale/core";
@@ -69,7 +60,7 @@ export const ENGINE_ALLOCATOR = {
 const STOP_MS = 5_000;
 const POLL_MS = 25;
 const TAIL_BYTES = 4_096;
-const REPAIR = "./quickstart or `ale setup` repairs the engine's Python";
+const REPAIR = "./quickstart or `./ale setup engine` repairs the engine's Python";
 
 const Ready = z.object({ port: z.number().int().positive() });
 
@@ -81,8 +72,7 @@ export async function startEngine(options: EngineOptions, signal?: AbortSignal):
   signal?.throwIfAborted();
   mkdirSync(options.stateDir, { recursive: true });
   mkdirSync(dirname(options.logPath), { recursive: true });
-  const scratch = mkdtempSync(join(tmpdir(), "ale-engine-"));
-  const readyFile = join(scratch, "ready.json");
+  const readyFile = join(options.stateDir, `.ready-${process.pid}-${randomBytes(4).toString("hex")}.json`);
   const log = openSync(options.logPath, "a+");
   const logStart = fstatSync(log).size;
   const tail = (): string => tailOf(options.logPath, logStart);
@@ -105,7 +95,7 @@ export async function startEngine(options: EngineOptions, signal?: AbortSignal):
     }
   } finally {
     closeSync(log);
-    rmSync(scratch, { recursive: true, force: true });
+    rmSync(readyFile, { force: true });
   }
 }
 
