@@ -6,14 +6,16 @@ import { AleError } from "@ale/core";
 import type { ReadWatch } from "../files/read-watch.ts";
 import { Tree } from "../files/tree.ts";
 import { type CgroupHost, cgroupsPath, killGroup, removeGroup } from "../host/cgroup.ts";
+import { readCounters } from "../host/cgroup-stats.ts";
 import { unmount } from "../host/native.ts";
 import type { LocalImage } from "../image/local-image.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { environmentOf, initArgv, startFields } from "../inside/init.ts";
-import type { SandboxSpec } from "../port/sandbox.ts";
+import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
+import { Activity } from "./activity.ts";
 import type { Launched, Launcher } from "./launcher.ts";
 import { ociConfig } from "./oci-config.ts";
-import { mountRoot, plant } from "./rootfs.ts";
+import { mountRoot, plant, usageOf } from "./rootfs.ts";
 import { compiledSeccomp } from "./seccomp-compile.ts";
 import { type Places, places, removeSandboxDirectory } from "./state.ts";
 
@@ -43,6 +45,9 @@ export class RunningContainer {
   readonly id: string;
   readonly tree: Tree;
   readonly control = new ControlChannel();
+  readonly activity = new Activity();
+  /** Resolves when its last trace is gone. */
+  readonly whenEnded: Promise<EndReason>;
   readonly #host: Host;
   readonly #launched: Launched;
   readonly #track: Tracker;
@@ -50,7 +55,10 @@ export class RunningContainer {
   #ended = false;
   #exited = false;
   #destroyed: Promise<void> | undefined;
-  #lifetime: NodeJS.Timeout | undefined;
+  #endReason: EndReason | undefined;
+  #started = false;
+  #timers: NodeJS.Timeout[] = [];
+  readonly #settleEnded: (reason: EndReason) => void;
 
   constructor(host: Host, id: string, tree: Tree, launched: Launched, track: Tracker) {
     this.id = id;
@@ -58,16 +66,26 @@ export class RunningContainer {
     this.#host = host;
     this.#launched = launched;
     this.#track = track;
+    const { promise, resolve } = Promise.withResolvers<EndReason>();
+    this.whenEnded = promise;
+    this.#settleEnded = resolve;
     void launched.exited.then(() => {
       this.#exited = true;
       this.#ended = true;
       this.control.close();
+      // Before it has started, its starter removes it and reads what it has to say.
+      if (this.#started) void this.destroy("crashed");
     });
   }
 
   /** True as soon as destruction has begun or PID 1 is gone. */
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** Undefined while it runs; set as soon as its end begins. */
+  get endReason(): EndReason | undefined {
+    return this.#endReason;
   }
 
   get reads(): ReadWatch {
@@ -88,11 +106,24 @@ export class RunningContainer {
         next: "run `./ale doctor`",
       });
     }
-    this.#lifetime = setTimeout(
-      () => void this.destroy(),
-      Math.min(spec.limits.lifetimeMs, LONGEST_TIMER_MS),
-    );
-    this.#lifetime.unref();
+    this.#started = true;
+    this.#endAfter(spec.limits.lifetimeMs);
+    if (spec.idleMs !== undefined) this.#endWhenIdle(spec.idleMs);
+  }
+
+  #endAfter(lifetimeMs: number): void {
+    const end = (): void => void this.destroy("lifetime");
+    this.#timers.push(setTimeout(end, Math.min(lifetimeMs, LONGEST_TIMER_MS)).unref());
+  }
+
+  /** Looks again when it could be due at the earliest, so that a request costs no timer. */
+  #endWhenIdle(idleMs: number): void {
+    const look = (): void => {
+      const left = idleMs - this.activity.idleMs;
+      if (left <= 0) void this.destroy("idle");
+      else this.#timers[1] = setTimeout(look, Math.min(Math.max(left, 1), LONGEST_TIMER_MS)).unref();
+    };
+    look();
   }
 
   #complaint(): string {
@@ -106,13 +137,43 @@ export class RunningContainer {
     }
   }
 
-  destroy(): Promise<void> {
-    this.#destroyed ??= this.#destroy();
-    return this.#destroyed;
+  stats(): SandboxStats {
+    const { layer } = places(this.#host.space, this.id);
+    const counters = readCounters(this.#host.cgroups, this.id);
+    const { activity } = this;
+    return {
+      ...counters,
+      pids: counters.pids === null ? null : Math.max(0, counters.pids - 1),
+      ...usageOf(layer),
+      outputBytes: activity.outputBytes,
+      uptimeMs: activity.uptimeMs,
+      idleMs: activity.idleMs,
+    };
   }
 
-  async #destroy(): Promise<void> {
-    clearTimeout(this.#lifetime);
+  /**
+   * The first reason counts. `rescue` gets the writable layer when no process is left, before it is removed; it is not called where the
+   * end had begun already, which rejects with an AleError `sandbox-gone`, and its own failure is passed on when all is removed.
+   */
+  async destroy(reason: EndReason = "destroyed", rescue?: (upper: string) => Promise<void>): Promise<void> {
+    const late = this.#destroyed !== undefined;
+    this.#endReason ??= reason;
+    let failure: { error: unknown } | undefined;
+    this.#destroyed ??= this.#destroy(async (upper) => {
+      try {
+        await rescue?.(upper);
+      } catch (error) {
+        failure = { error };
+      }
+    });
+    await this.#destroyed;
+    if (late && rescue !== undefined)
+      throw new AleError("sandbox-gone", `sandbox ${this.id} has ended`, { next: "create a new sandbox" });
+    if (failure !== undefined) throw failure.error;
+  }
+
+  async #destroy(rescue: (upper: string) => Promise<void>): Promise<void> {
+    for (const timer of this.#timers) clearTimeout(timer);
     this.#ended = true;
     this.control.close();
     // PID 1 ends with its control channel, and with PID 1 everything in its namespace.
@@ -121,9 +182,13 @@ export class RunningContainer {
     await Promise.race([this.#launched.exited, sleep(POLITE_EXIT_MS)]);
     if (!this.#exited) await this.#kill();
     this.tree.close();
+    const place = places(this.#host.space, this.id);
+    while (unmount(place.root));
+    await rescue(join(place.layer, "upper"));
     await removeTraces(this.#host, this.id);
     this.#host.reads.forget(this.id);
     this.#track.remove(this.id);
+    this.#settleEnded(this.#endReason ?? "destroyed");
   }
 
   async #kill(): Promise<void> {

@@ -11,15 +11,19 @@ import { runtimeVersion } from "../host/runtime.ts";
 import { isSupportedMachine } from "../host/syscalls.ts";
 import { findTool } from "../host/tools.ts";
 import { resolveImage } from "../image/image.ts";
+import type { LocalImage } from "../image/local-image.ts";
 import type { Capabilities } from "../port/capabilities.ts";
 import type { Pool, ReapReport, SandboxDriver } from "../port/driver.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
 import type { Snapshots } from "../port/snapshots.ts";
+import { capacityOf, refuseOversized } from "./capacity.ts";
 import { type Host, type RunningContainer, startContainer } from "./container.ts";
 import { Launcher } from "./launcher.ts";
+import { copyLayer } from "./layer-copy.ts";
 import { notYet } from "./not-yet.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { reapDead } from "./reap.ts";
+import { claimId, freshSandboxId } from "./sandbox-id.ts";
 import { createSpace, writeSandboxState } from "./state.ts";
 
 /** Sandboxes as OCI containers on overlayfs, run by crun without a daemon. Owns every sandbox it made. */
@@ -38,6 +42,7 @@ export class OciDriver implements SandboxDriver {
   readonly #limiter: Limiter;
   readonly #creating = new Set<Promise<Sandbox>>();
   readonly #running = new Map<string, RunningContainer>();
+  readonly #sandboxes = new Map<string, OciSandbox>();
   #host: Promise<Host> | undefined;
   #space: string | undefined;
   readonly #reads = new ReadWatch();
@@ -66,8 +71,18 @@ export class OciDriver implements SandboxDriver {
     };
   }
 
-  async create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
-    const creation = this.#limiter.run(() => this.#create(spec, signal), signal);
+  async create(spec: SandboxSpec, signal?: AbortSignal): Promise<OciSandbox> {
+    return this.createFrom(() => resolveImage(this.home, spec.image), spec, signal);
+  }
+
+  /** From an image that needs no name: what an image builder has between two steps. `spec.image` is only told, not looked up. */
+  async createFrom(
+    image: LocalImage | (() => LocalImage),
+    spec: SandboxSpec,
+    signal?: AbortSignal,
+  ): Promise<OciSandbox> {
+    const make = (): Promise<OciSandbox> => this.#create(image, spec, signal);
+    const creation = this.#limiter.run(make, signal);
     this.#creating.add(creation);
     try {
       return await creation;
@@ -76,11 +91,16 @@ export class OciDriver implements SandboxDriver {
     }
   }
 
-  async #create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
+  async #create(
+    imageOrName: LocalImage | (() => LocalImage),
+    spec: SandboxSpec,
+    signal?: AbortSignal,
+  ): Promise<OciSandbox> {
     this.#refuseIfOver(signal);
     const host = await this.#ready();
-    const image = resolveImage(this.home, spec.image);
-    const id = `sb-${Date.now().toString(36)}${randomBytes(5).toString("hex")}`;
+    refuseOversized(spec.limits, capacityOf(host.space));
+    const image = typeof imageOrName === "function" ? imageOrName() : imageOrName;
+    const id = spec.id === undefined ? freshSandboxId() : claimId(spec.id, this.home, host.cgroups);
     writeSandboxState(host.space, {
       id,
       image: `${image.name}@${image.digest}`,
@@ -90,7 +110,10 @@ export class OciDriver implements SandboxDriver {
     });
     const container = await startContainer(host, id, image, spec, {
       add: (started) => this.#running.set(id, started),
-      remove: () => this.#running.delete(id),
+      remove: () => {
+        this.#running.delete(id);
+        this.#sandboxes.delete(id);
+      },
     });
     try {
       this.#refuseIfOver(signal);
@@ -98,7 +121,21 @@ export class OciDriver implements SandboxDriver {
       await container.destroy();
       throw reason;
     }
-    return new OciSandbox(container, spec);
+    const sandbox = new OciSandbox(container, spec);
+    // It may have crashed meanwhile.
+    if (this.#running.has(id)) this.#sandboxes.set(id, sandbox);
+    return sandbox;
+  }
+
+  /**
+   * Ends a sandbox and leaves what it wrote above its image in `target`, a directory that must not exist, as overlayfs has it: removed
+   * paths are devices 0:0, replaced directories carry the attribute trusted.overlay.opaque. Throws an AleError, then `target` is not left.
+   */
+  async takeLayer(id: string, target: string): Promise<void> {
+    const container = this.#running.get(id);
+    if (container === undefined)
+      throw new AleError("sandbox-gone", `sandbox ${id} has ended`, { next: "create a new sandbox" });
+    await container.destroy("destroyed", (upper) => copyLayer(upper, target));
   }
 
   #refuseIfOver(signal?: AbortSignal): void {
@@ -115,7 +152,7 @@ export class OciDriver implements SandboxDriver {
   }
 
   list(): readonly Sandbox[] {
-    throw notYet("list");
+    return [...this.#sandboxes.values()].filter((sandbox) => sandbox.endReason === undefined);
   }
 
   async reap(): Promise<ReapReport> {

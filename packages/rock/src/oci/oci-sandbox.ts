@@ -142,12 +142,15 @@ export class OciSandbox implements Sandbox {
     let id = "";
     const cancel = (): void => this.#control.send("cancel", id);
     const overdue = this.#giveUpAfter(timeoutMs + OVERDUE_MS);
+    using _busy = this.#container.activity.begin();
     try {
       const reply = this.#control.request(type, fields, (fresh) => {
         id = fresh;
       });
       signal?.addEventListener("abort", cancel, { once: true });
-      return await reply;
+      const answer = await reply;
+      if (answer.type === "done") this.#container.activity.addOutput(answer.out.total + answer.err.total);
+      return answer;
     } finally {
       overdue.cancel();
       this.#container.reads.collect();
@@ -159,7 +162,7 @@ export class OciSandbox implements Sandbox {
   #giveUpAfter(ms: number): { cancel(): void } {
     let timer = setTimeout(
       () => {
-        timer = setTimeout(() => void this.destroy(), LAST_CALL_MS);
+        timer = setTimeout(() => void this.#container.destroy("unresponsive"), LAST_CALL_MS);
       },
       Math.min(ms, LONGEST_TIMER_MS),
     );
@@ -171,11 +174,11 @@ export class OciSandbox implements Sandbox {
   }
 
   get endReason(): EndReason | undefined {
-    throw notYet("endReason");
+    return this.#container.endReason;
   }
 
   get ended(): Promise<EndReason> {
-    throw notYet("ended");
+    return this.#container.whenEnded;
   }
 
   openSession(): Promise<Session> {
@@ -190,8 +193,9 @@ export class OciSandbox implements Sandbox {
     throw notYet("connect");
   }
 
-  stats(): Promise<SandboxStats> {
-    throw notYet("stats");
+  async stats(): Promise<SandboxStats> {
+    if (this.#container.ended) throw gone(this.id);
+    return this.#container.stats();
   }
 
   snapshot(): Promise<SnapshotResult> {

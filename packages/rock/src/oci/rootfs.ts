@@ -82,6 +82,16 @@ async function runTool(name: string, argv: readonly string[], debianPackage: str
   }
 }
 
+/** What is used of a writable layer. Null where it is no longer mounted. */
+export function usageOf(layer: string): { diskBytes: number | null; diskInodes: number | null } {
+  try {
+    const { blocks, bfree, bsize, files, ffree } = statfsSync(layer);
+    return { diskBytes: (blocks - bfree) * bsize, diskInodes: files - ffree };
+  } catch {
+    return { diskBytes: null, diskInodes: null };
+  }
+}
+
 /** Puts the spec's workdir and files in place. `onPlanted` gets every file, open. Throws an AleError. */
 export function plant(tree: Tree, spec: SandboxSpec, onPlanted: (path: string, fd: number) => void): void {
   const workdir = tree.makeDirectory(spec.workdir ?? "/", "agent");

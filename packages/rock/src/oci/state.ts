@@ -68,8 +68,11 @@ export function readSandboxState(space: string, id: string): SandboxState | unde
   }
 }
 
+/** What may be called a sandbox, and therefore what in a space is one. */
+export const isSandboxId = (name: string): boolean => /^[a-z0-9][a-z0-9-]{0,62}$/.test(name);
+
 export function listSandboxes(space: string): string[] {
-  return entries(space).filter((name) => name.startsWith("sb-"));
+  return entries(space).filter(isSandboxId);
 }
 
 /** The usual remains go one by one, which costs little; whatever else there may be goes the long way. */

@@ -1,0 +1,45 @@
+import { statfsSync } from "node:fs";
+import { cpus, totalmem } from "node:os";
+import { AleError, type Limits } from "@ale/core";
+import { fitsInMemory } from "./rootfs.ts";
+
+/** What one sandbox may ask for at most: what the host has. A promise that cannot be kept is refused, not broken later. */
+
+export interface Capacity {
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** Free, where the writable layers of sandboxes lie. */
+  readonly diskBytes: number;
+}
+
+export function capacityOf(directory: string): Capacity {
+  const { bavail, bsize } = statfsSync(directory);
+  return { cpus: cpus().length, memoryBytes: totalmem(), diskBytes: bavail * bsize };
+}
+
+/** Throws an AleError `limits-above-host`. */
+export function refuseOversized(limits: Limits, host: Capacity): void {
+  const mib = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
+  if (limits.cpus > host.cpus)
+    throw oversized("cpus", String(limits.cpus), `${host.cpus} processors`, String(host.cpus));
+  if (limits.memoryBytes > host.memoryBytes)
+    throw oversized(
+      "memoryBytes",
+      mib(limits.memoryBytes),
+      `${mib(host.memoryBytes)} of memory`,
+      String(host.memoryBytes),
+    );
+  if (!fitsInMemory(limits) && limits.diskBytes > host.diskBytes)
+    throw oversized(
+      "diskBytes",
+      mib(limits.diskBytes),
+      `${mib(host.diskBytes)} of free disk`,
+      String(host.diskBytes),
+    );
+}
+
+function oversized(limit: string, asked: string, has: string, most: string): AleError {
+  return new AleError("limits-above-host", `limits.${limit} asks for ${asked}; this host has ${has}`, {
+    next: `lower limits.${limit} to ${most} or less, or use a larger host`,
+  });
+}
