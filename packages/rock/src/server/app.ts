@@ -1,0 +1,277 @@
+import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import type { Socket } from "node:net";
+import { AleError } from "@ale/core";
+import rateLimit from "@fastify/rate-limit";
+import swagger from "@fastify/swagger";
+import websocket from "@fastify/websocket";
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import {
+  hasZodFastifySchemaValidationErrors,
+  jsonSchemaTransform,
+  jsonSchemaTransformObject,
+  serializerCompiler,
+  validatorCompiler,
+  type ZodTypeProvider,
+} from "fastify-type-provider-zod";
+import { type Audit, argvDigest } from "./audit.ts";
+import { type Authenticator, allows, type Caller, type Scope } from "./caller.ts";
+import { hostCheck, originCheck } from "./host-check.ts";
+import { type Problem, problemOf, statusOf } from "./problem.ts";
+import type { SandboxService } from "./service.ts";
+
+/**
+ * The HTTP application into which every API of the server is put: who calls is known, allowed and written down before a route sees a
+ * request, and nothing but a problem or a route's answer leaves. A route without a scope is refused when the server starts.
+ */
+
+export interface AppLimits {
+  /** Of a body that is read into memory. Streams have their own limits. */
+  readonly bodyBytes: number;
+  /** Until headers, and a body that is read into memory, must have come. */
+  readonly requestTimeoutMs: number;
+  /** Calls per token and minute. */
+  readonly callsPerMinute: number;
+  readonly connections: number;
+}
+
+export const DEFAULT_LIMITS: AppLimits = {
+  bodyBytes: 32 * 2 ** 20,
+  requestTimeoutMs: 30_000,
+  callsPerMinute: 60_000,
+  connections: 4_096,
+};
+
+export type App = FastifyInstance<
+  Server,
+  import("node:http").IncomingMessage,
+  import("node:http").ServerResponse,
+  import("fastify").FastifyBaseLogger,
+  ZodTypeProvider
+>;
+
+export interface AppContext {
+  readonly service: SandboxService;
+  readonly limits: AppLimits;
+  /** Aborted when the server shuts down: long streams end with it. */
+  readonly closing: AbortSignal;
+}
+
+/** An API: routes put into a context of their own, so that it may have its own error handler and parsers. */
+export type AppPlugin = (app: App, context: AppContext) => void | Promise<void>;
+
+export interface AppOptions {
+  readonly service: SandboxService;
+  readonly auth: Authenticator;
+  readonly audit: Audit;
+  readonly plugins?: readonly AppPlugin[];
+  readonly tls?: { readonly key: string; readonly cert: string };
+  readonly limits?: Partial<AppLimits>;
+  /** Names by which the server may be called; undefined: any. Against DNS rebinding of a server on loopback. */
+  readonly hosts?: readonly string[];
+  readonly closing?: AbortSignal;
+}
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** What a caller needs; `public`: not even a token. */
+    scope?: Scope | "public";
+  }
+  interface FastifyRequest {
+    /** Throws for public routes, where nobody is known. */
+    readonly caller: Caller;
+    noted: { caller: Caller | undefined; sandbox: string | null; argv: string | null; begunAt: number };
+    /** What the audit shall say of this call. */
+    note(what: { readonly sandbox?: string; readonly argv?: readonly string[] }): void;
+  }
+}
+
+export async function createApp(options: AppOptions): Promise<App> {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const app = Fastify({
+    serverFactory: (handler: RequestListener) => httpServer(handler, limits, options.tls),
+    bodyLimit: limits.bodyBytes,
+    logger: false,
+    // A server behind nothing: what a client claims of its address is not believed.
+    trustProxy: false,
+    return503OnClosing: false,
+    routerOptions: { maxParamLength: 512 },
+    forceCloseConnections: true,
+  }).withTypeProvider<ZodTypeProvider>() as unknown as App;
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  app.setErrorHandler(sendProblem);
+  app.setNotFoundHandler((request) => {
+    throw new AleError("route-unknown", `there is no ${request.method} ${request.url.split("?")[0]}`, {
+      next: "GET /v1/openapi.json lists what there is",
+    });
+  });
+  guard(app, options);
+  await app.register(rateLimit, {
+    max: limits.callsPerMinute,
+    timeWindow: 60_000,
+    keyGenerator: (request) => request.noted.caller?.tokenId ?? request.ip,
+    errorResponseBuilder: (_request, context) =>
+      new AleError("too-many-requests", `more than ${context.max} calls in a minute`, {
+        next: `try again in ${context.after}`,
+      }),
+  });
+  await app.register(websocket, { options: { maxPayload: 2 ** 20, perMessageDeflate: false } });
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: { title: "ALE sandboxes", version: "1", description: "Sandboxes over HTTP." },
+      components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
+    },
+    transform: jsonSchemaTransform,
+    transformObject: jsonSchemaTransformObject,
+  });
+  const context: AppContext = {
+    service: options.service,
+    limits,
+    closing: options.closing ?? new AbortController().signal,
+  };
+  for (const plugin of options.plugins ?? [])
+    await app.register(async (scope) => plugin(scope as unknown as App, context));
+  return app;
+}
+
+function httpServer(handler: RequestListener, limits: AppLimits, tls: AppOptions["tls"]): Server {
+  const timeouts = {
+    headersTimeout: limits.requestTimeoutMs,
+    // Uploads may take as long as bytes keep coming; bodies in memory have a deadline of their own.
+    requestTimeout: 0,
+    keepAliveTimeout: 60_000,
+    connectionsCheckingInterval: 1_000,
+    maxHeaderSize: 16_384,
+  };
+  const server =
+    tls === undefined
+      ? createServer(timeouts, handler)
+      : createTlsServer({ ...timeouts, ...tls, minVersion: "TLSv1.2" }, handler);
+  server.maxConnections = limits.connections;
+  // Small answers leave at once.
+  server.on("connection", (socket: Socket) => socket.setNoDelay(true));
+  return server;
+}
+
+/** Who calls, whether they may, and the line in the audit: before and after every route of every plugin. */
+function guard(app: App, options: AppOptions): void {
+  const { audit, auth } = options;
+  const checkHost = hostCheck(options.hosts);
+  app.decorateRequest("noted", null as never);
+  app.decorateRequest("caller", {
+    getter(this: FastifyRequest): Caller {
+      if (this.noted.caller === undefined) throw unauthorized();
+      return this.noted.caller;
+    },
+  } as never);
+  app.decorateRequest("note", function (this: FastifyRequest, what) {
+    if (what.sandbox !== undefined) this.noted.sandbox = what.sandbox;
+    if (what.argv !== undefined) this.noted.argv = argvDigest(what.argv);
+  });
+  app.addHook("onRoute", (route) => {
+    if (route.config?.scope === undefined)
+      throw new Error(`${route.method} ${route.url}: a route needs a scope, or to be public`);
+  });
+  app.addHook("onRequest", async (request) => {
+    request.noted = { caller: undefined, sandbox: null, argv: null, begunAt: performance.now() };
+    checkHost(request);
+    originCheck(request);
+    const scope = request.routeOptions.config.scope;
+    if (scope === "public") return;
+    const caller = auth.authenticate(tokenOf(request));
+    if (caller === undefined) throw unauthorized();
+    request.noted.caller = caller;
+    if (scope !== undefined && !allows(caller, scope))
+      throw new AleError("forbidden", `the token ${caller.tokenId} has not the scope ${scope}`, {
+        next: `use a token with the scope ${scope}`,
+      });
+    if (!isReading(request) && !audit.healthy && !audit.probe())
+      throw new AleError(
+        "audit-unwritable",
+        "the audit log cannot be written: nothing that changes is served",
+        {
+          next: "make room on the server's disk",
+        },
+      );
+  });
+  app.addHook("onResponse", async (request, reply) => record(audit, request, reply.statusCode));
+}
+
+export function record(audit: Audit, request: FastifyRequest, status: number): void {
+  const { noted } = request;
+  const { sandboxId } = (request.params ?? {}) as { sandboxId?: string };
+  audit.write({
+    time: new Date().toISOString(),
+    tenant: noted?.caller?.tenant ?? null,
+    token: noted?.caller?.tokenId ?? null,
+    remote: request.ip,
+    method: request.method,
+    route: request.routeOptions.url ?? "(none)",
+    sandbox: noted?.sandbox ?? sandboxId?.slice(0, 64) ?? null,
+    status,
+    ms: Math.round((performance.now() - (noted?.begunAt ?? performance.now())) * 100) / 100,
+    ...transferred(request.raw.socket),
+    argv: noted?.argv ?? null,
+  });
+}
+
+const counted = new WeakMap<Socket, { read: number; written: number }>();
+
+/** Bytes since the connection's last call, headers included. */
+function transferred(socket: Socket): { bytesIn: number; bytesOut: number } {
+  const before = counted.get(socket) ?? { read: 0, written: 0 };
+  counted.set(socket, { read: socket.bytesRead, written: socket.bytesWritten });
+  return { bytesIn: socket.bytesRead - before.read, bytesOut: socket.bytesWritten - before.written };
+}
+
+const isReading = (request: FastifyRequest): boolean =>
+  (request.method === "GET" || request.method === "HEAD") && !request.ws;
+
+function tokenOf(request: FastifyRequest): string | undefined {
+  const { authorization, "xrl-authorization": rock, "x-api-key": key } = request.headers;
+  const bearer = authorization ?? (typeof rock === "string" ? rock : undefined);
+  if (bearer !== undefined) return /^Bearer (\S+)$/i.exec(bearer)?.[1] ?? "";
+  return typeof key === "string" ? key : undefined;
+}
+
+const unauthorized = (): AleError =>
+  new AleError("unauthorized", "a valid token is needed", {
+    next: "send the header Authorization: Bearer TOKEN",
+  });
+
+/** What a route threw, as an AleError, with the fields that were wrong where the request was not valid. */
+export function errorOf(error: unknown): { readonly error: AleError; readonly issues?: Problem["issues"] } {
+  if (error instanceof AleError) return { error };
+  if (hasZodFastifySchemaValidationErrors(error)) {
+    const where = error.validationContext ?? "request";
+    const issues = error.validation.map(({ instancePath, message }) => ({
+      path: `${where}${instancePath === "/" ? "" : instancePath}`,
+      message: message ?? "is not valid",
+    }));
+    const text = issues.map(({ path, message }) => `${path}: ${message}`).join("; ");
+    return { error: new AleError("request-invalid", text.slice(0, 2_000)), issues };
+  }
+  const { code, message, statusCode } = error as Error & { code?: string; statusCode?: number };
+  if (code === "FST_ERR_CTP_BODY_TOO_LARGE")
+    return {
+      error: new AleError("body-too-large", "the body is larger than the server reads into memory", {
+        next: "send files as streams: PUT …/files/content, or a tar by PUT …/files/archive",
+      }),
+    };
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
+    return { error: new AleError("request-invalid", message) };
+  return { error: new AleError(typeof code === "string" ? code : "internal", message, { cause: error }) };
+}
+
+function sendProblem(thrown: unknown, _request: FastifyRequest, reply: FastifyReply): void {
+  const { error, issues } = errorOf(thrown);
+  const status = statusOf(error.code);
+  if (status === 401) reply.header("www-authenticate", "Bearer");
+  reply
+    .code(status)
+    .type("application/problem+json")
+    .serializer((body: unknown) => JSON.stringify(body))
+    .send(problemOf(error, issues));
+}

@@ -1,0 +1,55 @@
+import { AleError, Limits } from "@ale/core";
+import type { SandboxDriver } from "../port/driver.ts";
+import type { Snapshot } from "../port/snapshot.ts";
+
+/**
+ * Whose a snapshot or a sandbox is stands in its labels, which the driver keeps with its files: so nothing can be lost between the files
+ * and a record of the server's own. Labels that begin with `ale.` are the server's; callers neither set nor see them.
+ */
+
+const TENANT_LABEL = "ale.tenant";
+/** Limits of the sandbox that a snapshot was taken of: what its forks get where nothing else is asked for. */
+const LIMITS_LABEL = "ale.limits";
+
+export type Labels = Readonly<Record<string, string>>;
+
+export const withTenant = (tenant: string, labels: Labels = {}): Labels => {
+  const reserved = Object.keys(labels).find((key) => key.startsWith("ale."));
+  if (reserved !== undefined)
+    throw new AleError("label-reserved", `label ${reserved}: names that begin with "ale." are reserved`, {
+      next: "choose another name",
+    });
+  return { ...labels, [TENANT_LABEL]: tenant };
+};
+
+export const labelsForSnapshot = (tenant: string, limits: Limits, labels?: Labels): Labels => ({
+  ...withTenant(tenant, labels),
+  [LIMITS_LABEL]: JSON.stringify(limits),
+});
+
+export async function forkLimits(driver: SandboxDriver, snapshot: string): Promise<Limits> {
+  const label = (await driver.snapshots.get(snapshot))?.labels[LIMITS_LABEL];
+  return Limits.parse(label === undefined ? {} : JSON.parse(label));
+}
+
+export const tenantOf = (labels: Labels | undefined): string | undefined => labels?.[TENANT_LABEL];
+
+export const ownLabels = (labels: Labels | undefined): Labels =>
+  Object.fromEntries(Object.entries(labels ?? {}).filter(([key]) => !key.startsWith("ale.")));
+
+const shown = (snapshot: Snapshot): Snapshot => ({ ...snapshot, labels: ownLabels(snapshot.labels) });
+
+export async function snapshotsOf(driver: SandboxDriver, tenant: string): Promise<readonly Snapshot[]> {
+  const all = await driver.snapshots.list();
+  return all.filter((snapshot) => tenantOf(snapshot.labels) === tenant).map(shown);
+}
+
+/** Throws an AleError `snapshot-unknown`, also where it is another tenant's. */
+export async function snapshotOf(driver: SandboxDriver, tenant: string, id: string): Promise<Snapshot> {
+  const snapshot = await driver.snapshots.get(id);
+  if (snapshot === undefined || tenantOf(snapshot.labels) !== tenant)
+    throw new AleError("snapshot-unknown", `there is no snapshot ${id}`, {
+      next: "list the snapshots",
+    });
+  return shown(snapshot);
+}
