@@ -1,0 +1,274 @@
+import { spawn } from "node:child_process";
+import { closeSync, constants, mkdtempSync, openSync, rmdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { AleError } from "@ale/core";
+import { z } from "zod";
+import { MS_NODEV, MS_NOSUID, MS_RDONLY, mount, unmount } from "../host/native.ts";
+import { findTool } from "../host/tools.ts";
+import type { ImageConfig, LocalImage } from "../image/local-image.ts";
+import type { Engine } from "./engine.ts";
+
+/** Images as the engine has them: found by name, pulled by it, or handed to it from the local store. */
+
+export interface EngineImage {
+  /** As it was asked for. */
+  readonly name: string;
+  /** The engine's own id, "sha256:…": what containers are made of. */
+  readonly id: string;
+  /** What the name stood for: the registry's digest where there is one, else the local image's or the id. */
+  readonly digest: string;
+  readonly arch: string;
+  readonly config: ImageConfig;
+}
+
+export interface PullProgress {
+  /** The engine's words, e.g. "Downloading". */
+  readonly status: string;
+  readonly layer?: string;
+  readonly currentBytes?: number;
+  readonly totalBytes?: number;
+}
+
+export interface PullOptions {
+  readonly onProgress?: (progress: PullProgress) => void;
+  readonly auth?: { readonly username: string; readonly password: string };
+}
+
+const Strings = z
+  .array(z.string())
+  .nullish()
+  .transform((list) => list ?? []);
+const Inspected = z.object({
+  Id: z.string(),
+  Architecture: z.string().default(""),
+  RepoDigests: Strings,
+  Config: z
+    .object({
+      Env: Strings,
+      WorkingDir: z.string().default(""),
+      User: z.string().default(""),
+      Entrypoint: Strings,
+      Cmd: Strings,
+      ExposedPorts: z.record(z.string(), z.unknown()).nullish(),
+      Labels: z.record(z.string(), z.string()).nullish(),
+    })
+    .nullish(),
+});
+
+const PullLine = z.object({
+  status: z.string().default(""),
+  id: z.string().optional(),
+  progressDetail: z.object({ current: z.number().optional(), total: z.number().optional() }).nullish(),
+  error: z.string().optional(),
+});
+
+/** Says of an imported image which local one it is. */
+const IMPORTED = "ale.rock.imported";
+
+export class EngineImages {
+  readonly #engine: Engine;
+  readonly #importing = new Map<string, Promise<EngineImage>>();
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /** Undefined where the engine does not have it. */
+  async find(name: string, signal?: AbortSignal): Promise<EngineImage | undefined> {
+    const path = `/images/${encodeReference(name)}/json`;
+    const { status, body } = await this.#engine.request("GET", path, { accept: [404] }, signal);
+    if (status === 404) {
+      body.resume();
+      return undefined;
+    }
+    return asEngineImage(name, Inspected.parse(JSON.parse(await readText(body))));
+  }
+
+  /** Pulled by the engine, from where its own configuration says. Throws an AleError with the registry's words. */
+  async pull(name: string, options: PullOptions = {}, signal?: AbortSignal): Promise<EngineImage> {
+    const { repository, tag } = splitReference(name);
+    const headers: Record<string, string> =
+      options.auth === undefined ? {} : { "x-registry-auth": encodeAuth(options.auth) };
+    const query = { fromImage: repository, tag };
+    for await (const value of this.#engine.values("POST", "/images/create", { query, headers }, signal)) {
+      const line = PullLine.safeParse(value);
+      if (!line.success) continue;
+      const { status, id, progressDetail, error } = line.data;
+      if (error !== undefined) throw pullFailed(name, error);
+      options.onProgress?.({
+        status,
+        ...(id === undefined ? {} : { layer: id }),
+        ...(progressDetail?.current === undefined ? {} : { currentBytes: progressDetail.current }),
+        ...(progressDetail?.total === undefined ? {} : { totalBytes: progressDetail.total }),
+      });
+    }
+    const found = await this.find(name, signal);
+    if (found === undefined) throw pullFailed(name, "the engine says nothing of why");
+    return found;
+  }
+
+  /** Hands a local image to the engine, once. Its layers are merged into one. */
+  async import(image: LocalImage, signal?: AbortSignal): Promise<EngineImage> {
+    const reference = importedReference(image);
+    let importing = this.#importing.get(reference);
+    if (importing === undefined) {
+      importing = this.#import(image, reference, signal).finally(() => this.#importing.delete(reference));
+      this.#importing.set(reference, importing);
+    }
+    return importing;
+  }
+
+  async #import(image: LocalImage, reference: string, signal?: AbortSignal): Promise<EngineImage> {
+    const known = await this.find(reference, signal);
+    if (known === undefined) {
+      using merged = mergeLayers(image.layers);
+      const query = { fromSrc: "-", repo: reference, changes: changesOf(image) };
+      const body = { query, tar: tarOf(merged.path) };
+      for await (const value of this.#engine.values("POST", "/images/create", body, signal)) {
+        const line = PullLine.safeParse(value);
+        if (line.success && line.data.error !== undefined) throw pullFailed(image.name, line.data.error);
+      }
+    }
+    const found = known ?? (await this.find(reference, signal));
+    if (found === undefined) throw pullFailed(image.name, "the engine does not find what was imported");
+    return { ...found, name: image.name, digest: image.digest };
+  }
+}
+
+/** Under `localhost`, where no engine looks for a registry. */
+function importedReference(image: LocalImage): string {
+  const clean = (text: string): string =>
+    text
+      .toLowerCase()
+      .replace(/[^a-z0-9_.-]+/g, "-")
+      .replace(/^[-.]+/, "");
+  return `localhost/ale-import/${clean(image.name)}:${clean(image.digest).slice(0, 120)}`;
+}
+
+function changesOf(image: LocalImage): string[] {
+  const { env, workdir, user } = image.config;
+  return [
+    `LABEL ${IMPORTED}=${JSON.stringify(`${image.name}@${image.digest}`)}`,
+    ...(user === "" ? [] : [`USER ${user}`]),
+    ...(workdir === "" ? [] : [`WORKDIR ${workdir}`]),
+    ...Object.entries(env).map(([name, value]) => `ENV ${name}=${JSON.stringify(value)}`),
+  ];
+}
+
+function asEngineImage(name: string, found: z.infer<typeof Inspected>): EngineImage {
+  const { Config: config } = found;
+  const imported = config?.Labels?.[IMPORTED];
+  const id = found.Id.includes(":") ? found.Id : `sha256:${found.Id}`;
+  return {
+    name,
+    id,
+    digest: imported?.split("@").at(-1) ?? found.RepoDigests[0]?.split("@").at(-1) ?? id,
+    arch: found.Architecture,
+    config: {
+      env: Object.fromEntries((config?.Env ?? []).map((pair) => splitOnce(pair, "="))),
+      workdir: config?.WorkingDir || "/",
+      user: config?.User ?? "",
+      entrypoint: config?.Entrypoint ?? [],
+      command: config?.Cmd ?? [],
+      exposedPorts: Object.keys(config?.ExposedPorts ?? {}),
+    },
+  };
+}
+
+function splitOnce(text: string, at: string): [string, string] {
+  const index = text.indexOf(at);
+  return index < 0 ? [text, ""] : [text.slice(0, index), text.slice(index + 1)];
+}
+
+/** "python:3.11" → python and 3.11; a digest counts as a tag; without one it is "latest", never all of them. */
+export function splitReference(name: string): { repository: string; tag: string } {
+  const digest = name.indexOf("@");
+  if (digest >= 0) return { repository: name.slice(0, digest), tag: name.slice(digest + 1) };
+  const colon = name.lastIndexOf(":");
+  return colon > name.lastIndexOf("/")
+    ? { repository: name.slice(0, colon), tag: name.slice(colon + 1) }
+    : { repository: name, tag: "latest" };
+}
+
+/** Slashes separate path segments of the API too; nothing else of a name may. */
+function encodeReference(name: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._/:@-]*$/.test(name) || name.split("/").includes(".."))
+    throw new AleError("image-invalid", `${JSON.stringify(name)} is no name of an image`, {
+      next: "write it like python:3.11-slim or registry.example.com/team/image@sha256:…",
+    });
+  return name;
+}
+
+const encodeAuth = (auth: { username: string; password: string }): string =>
+  Buffer.from(JSON.stringify(auth)).toString("base64url");
+
+const pullFailed = (name: string, why: string): AleError =>
+  new AleError("image-pull-failed", `the engine could not get ${name}: ${why}`, {
+    next: "check the name and the engine's access to its registry",
+  });
+
+async function readText(body: AsyncIterable<Buffer>): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+/** The layers as one directory, uppermost first, read only. */
+function mergeLayers(layers: readonly string[]): { readonly path: string } & Disposable {
+  const [only] = layers;
+  if (only === undefined) throw new AleError("image-invalid", "the image has no layers");
+  if (layers.length === 1) return { path: only, [Symbol.dispose]: () => {} };
+  const path = mkdtempSync(join(tmpdir(), "ale-merge-"));
+  const opened = layers.map((layer) => openSync(layer, constants.O_RDONLY | constants.O_DIRECTORY));
+  try {
+    const data = `lowerdir=${opened.map((fd) => `/proc/self/fd/${fd}`).join(":")}`;
+    mount({ type: "overlay", source: "ale", target: path, flags: MS_NOSUID | MS_NODEV | MS_RDONLY, data });
+  } catch (error) {
+    rmdirSync(path);
+    throw error;
+  } finally {
+    for (const fd of opened) closeSync(fd);
+  }
+  return {
+    path,
+    [Symbol.dispose]: () => {
+      unmount(path);
+      rmdirSync(path);
+    },
+  };
+}
+
+async function* tarOf(directory: string): AsyncGenerator<Uint8Array> {
+  const tar = findTool("tar");
+  if (tar === undefined)
+    throw new AleError("tool-missing", "tar is not installed", { next: "apt install tar" });
+  const argv = [
+    "--numeric-owner",
+    "--xattrs",
+    "--xattrs-include=security.capability",
+    "-C",
+    directory,
+    "-c",
+    ".",
+  ];
+  const child = spawn(tar, argv, { stdio: ["ignore", "pipe", "pipe"] });
+  let complaint = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    complaint = (complaint + chunk.toString("utf8")).slice(-2_000);
+  });
+  const ended = new Promise<number | null>((resolve) => {
+    child.once("error", () => resolve(null));
+    child.once("close", resolve);
+  });
+  try {
+    yield* child.stdout as AsyncIterable<Buffer>;
+    const code = await ended;
+    if (code !== 0)
+      throw new AleError("image-invalid", `tar could not read the image: ${complaint.trim()}`, {
+        next: "bootstrap or pull the image again",
+      });
+  } finally {
+    child.kill("SIGKILL");
+  }
+}

@@ -1,0 +1,88 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { probeCgroups } from "../src/host/cgroup.ts";
+import { findTool } from "../src/host/tools.ts";
+
+/** A container engine of the test's own: Podman's service, with everything it has in one directory. */
+
+/** Why no engine can be started here, or undefined where one can. */
+export const engineObstacle: string | undefined = obstacleOf();
+
+function obstacleOf(): string | undefined {
+  if (process.platform !== "linux") return "the test's engine needs Linux";
+  if (process.getuid?.() !== 0) return "the test's engine needs root";
+  for (const tool of ["podman", "conmon", "crun", "unshare"])
+    if (findTool(tool) === undefined) return `${tool} is not installed`;
+  return undefined;
+}
+
+/** For `describe.skipIf(engineObstacle)`: the suite's name says why it is skipped. */
+export const engineSuite = (name: string): string =>
+  engineObstacle ? `${name} (skipped: ${engineObstacle})` : name;
+
+export interface TestEngine extends AsyncDisposable {
+  readonly socket: string;
+  readonly directory: string;
+}
+
+const CONFIG = `[containers]
+default_ulimits = []
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+`;
+
+/** In a mount namespace of its own: its mounts go with its processes, and crun does not see the v2 hierarchy of a hybrid host. */
+export async function startEngine(): Promise<TestEngine> {
+  const directory = mkdtempSync(join(tmpdir(), "ale-engine-"));
+  const at = (name: string): string => join(directory, name);
+  writeFileSync(at("containers.conf"), CONFIG);
+  writeFileSync(at("registries.conf"), "unqualified-search-registries = []\n");
+  const { unified } = probeCgroups();
+  const socket = at("engine.sock");
+  const script = `${unified === undefined ? "" : `umount -l ${unified} && `}exec podman --root ${at("root")} --runroot ${at("run")} \
+--tmpdir ${at("tmp")} --storage-driver overlay --cgroup-manager cgroupfs system service --time 0 unix://${socket}`;
+  const child = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", script], {
+    stdio: ["ignore", "ignore", "pipe"],
+    env: {
+      PATH: process.env.PATH,
+      CONTAINERS_CONF: at("containers.conf"),
+      CONTAINERS_REGISTRIES_CONF: at("registries.conf"),
+    },
+  });
+  let said = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  const deadline = Date.now() + 20_000;
+  while (!existsSync(socket)) {
+    if (child.exitCode !== null || Date.now() > deadline)
+      throw new Error(`the engine did not start: ${said}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return {
+    socket,
+    directory,
+    [Symbol.asyncDispose]: () => stop(child, directory),
+  };
+}
+
+async function stop(child: ChildProcess, directory: string): Promise<void> {
+  const gone = new Promise((resolve) => child.once("exit", resolve));
+  if (child.exitCode === null) {
+    child.kill("SIGTERM");
+    await gone;
+  }
+  // Mounts were the engine's own. Were one left in this namespace, removing the directory would reach through it.
+  if (readFileSync("/proc/self/mountinfo", "utf8").includes(` ${directory}`))
+    throw new Error(`the engine left mounts below ${directory}`);
+  rmSync(directory, { recursive: true, force: true });
+}
+
+/** What runs of the engine's containers: their monitors name its directory. */
+export function monitorsOf(engine: TestEngine): string[] {
+  const { stdout } = spawnSync("ps", ["-e", "-o", "pid=,args="], { encoding: "utf8" });
+  return stdout.split("\n").filter((line) => line.includes("conmon") && line.includes(engine.directory));
+}
