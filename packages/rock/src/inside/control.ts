@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
 
 /**
- * The driver's end of the conversation with PID 1 (init.pl): frames of a 32-bit length and then strings that each carry a
+ * The driver's end of the conversation with PID 1 (init/*.pl): frames of a 32-bit length and then strings that each carry a
  * 32-bit length. Everything that comes out of a sandbox passes here, so nothing of it is trusted to be well-formed.
  */
 
@@ -13,13 +13,18 @@ export interface Captured {
   readonly tail: Buffer;
 }
 
+/** Why something was ended that did not end by itself. */
+export type Killed = "" | "timeout" | "cancelled" | "killed" | "interrupted";
+
 export type Reply =
   | {
       readonly type: "done";
       readonly status: number;
       /** Why it was ended from outside, if it was. */
-      readonly killed: "" | "timeout" | "cancelled" | "killed";
+      readonly killed: Killed;
       readonly restarted: boolean;
+      /** It did not end when it was interrupted, and was killed. */
+      readonly forced: boolean;
       readonly out: Captured;
       readonly err: Captured;
     }
@@ -31,7 +36,7 @@ export type Reply =
 
 type Field = string | Uint8Array | number;
 
-/** Longest frame from a sandbox that is believed; no reply of init.pl comes near (two streams of at most 64 MiB). */
+/** Longest frame from a sandbox that is believed; no reply of PID 1 comes near (two streams of at most 64 MiB). */
 const MAX_FRAME = 256 * 2 ** 20;
 
 export function encodeFrame(fields: readonly Field[]): Buffer {
@@ -97,25 +102,40 @@ function captured(total: Buffer | undefined, head: Buffer | undefined, tail: Buf
   return { total: Number(text(total)), head: Buffer.from(head ?? []), tail: Buffer.from(tail ?? []) };
 }
 
+export function parseKilled(field: Buffer | undefined): Killed {
+  const why = text(field);
+  return KILLED.find((known) => known === why) ?? "";
+}
+
+const KILLED: readonly Killed[] = ["timeout", "cancelled", "killed", "interrupted"];
+
 function parseReply(type: string, fields: readonly Buffer[]): Reply {
   if (type === "ok") return { type: "ok" };
   if (type === "fail") return { type: "fail", message: text(fields[0]) };
-  const why = text(fields[1]);
   return {
     type: "done",
     status: Number(text(fields[0])),
-    killed: why === "timeout" || why === "cancelled" || why === "killed" ? why : "",
+    killed: parseKilled(fields[1]),
     restarted: text(fields[2]) === "1",
-    out: captured(fields[3], fields[4], fields[5]),
-    err: captured(fields[6], fields[7], fields[8]),
+    forced: text(fields[3]) === "1",
+    out: captured(fields[4], fields[5], fields[6]),
+    err: captured(fields[7], fields[8], fields[9]),
   };
+}
+
+/** Hears everything that PID 1 says under one id. */
+export interface Listener {
+  /** Returns true for the last frame of the conversation. */
+  hear(type: string, fields: readonly Buffer[]): boolean;
+  /** Nothing more will come: the sandbox has ended. */
+  gone(): void;
 }
 
 /** Requests to PID 1 and their replies. Does not own the connection. */
 export class ControlChannel {
   readonly ready: Promise<boolean>;
   #connection: Duplex | undefined;
-  #waiting = new Map<string, (reply: Reply) => void>();
+  #listeners = new Map<string, Listener>();
   #resolveReady: (ready: boolean) => void = () => {};
   #gone = false;
 
@@ -149,25 +169,47 @@ export class ControlChannel {
     if (!this.#gone) this.#connection?.write(encodeFrame([type, ...fields]));
   }
 
-  /** Sends a request under a fresh id. `onId` lets the caller cancel it. */
-  request(type: string, fields: readonly Field[], onId: (id: string) => void = () => {}): Promise<Reply> {
-    if (this.#gone) return Promise.resolve({ type: "gone" });
+  /** Begins a conversation under a fresh id, which it returns. */
+  converse(type: string, fields: readonly Field[], listener: Listener): string {
     const id = randomBytes(8).toString("hex");
-    onId(id);
+    if (this.#gone) {
+      listener.gone();
+      return id;
+    }
+    this.#listeners.set(id, listener);
+    this.send(type, id, ...fields);
+    return id;
+  }
+
+  /** A request with one reply. `onId` lets the caller cancel it; `onFrame` hears what comes before the reply. */
+  request(
+    type: string,
+    fields: readonly Field[],
+    onId: (id: string) => void = () => {},
+    onFrame?: (type: string, fields: readonly Buffer[]) => void,
+  ): Promise<Reply> {
     return new Promise((resolve) => {
-      this.#waiting.set(id, resolve);
-      this.send(type, id, ...fields);
+      const listener: Listener = {
+        hear: (kind, rest) => {
+          const last = kind === "done" || kind === "ok" || kind === "fail";
+          if (last) resolve(parseReply(kind, rest));
+          else onFrame?.(kind, rest);
+          return last;
+        },
+        gone: () => resolve({ type: "gone" }),
+      };
+      onId(this.converse(type, fields, listener));
     });
   }
 
-  /** Every request that still waits is answered with `gone`. */
+  /** Every conversation ends. */
   close(): void {
     if (this.#gone) return;
     this.#gone = true;
     this.#resolveReady(false);
-    const waiting = [...this.#waiting.values()];
-    this.#waiting.clear();
-    for (const resolve of waiting) resolve({ type: "gone" });
+    const listeners = [...this.#listeners.values()];
+    this.#listeners.clear();
+    for (const listener of listeners) listener.gone();
   }
 
   #receive(frame: readonly Buffer[]): void {
@@ -176,8 +218,7 @@ export class ControlChannel {
       this.#resolveReady(true);
       return;
     }
-    const resolve = this.#waiting.get(text(id));
-    this.#waiting.delete(text(id));
-    resolve?.(parseReply(text(type), fields));
+    const listener = this.#listeners.get(text(id));
+    if (listener?.hear(text(type), fields)) this.#listeners.delete(text(id));
   }
 }

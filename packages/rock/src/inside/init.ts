@@ -8,11 +8,15 @@ import { AGENT } from "../image/bootstrap.ts";
 let program: string | undefined;
 let script: string | undefined;
 
+/** In the order in which they are joined. */
+const PARTS = ["base", "streams", "processes", "programs", "shells", "links", "main"] as const;
+
 const besideThis = (name: string): string => readFileSync(join(import.meta.dirname, name), "utf8");
 
 /** The argument vector of PID 1. The program travels in it, so that an image needs nothing of ours. */
 export function initArgv(): string[] {
-  program ??= besideThis("init.pl")
+  program ??= PARTS.map((part) => besideThis(join("init", `${part}.pl`)))
+    .join("\n")
     .split("\n")
     .filter((line) => !/^\s*(#|$)/.test(line))
     .join("\n");
@@ -20,9 +24,9 @@ export function initArgv(): string[] {
 }
 
 /** The fields of the first frame. */
-export function startFields(workdir: string, env: Readonly<Record<string, string>>): (string | number)[] {
+export function startFields(): string[] {
   script ??= besideThis("session.sh");
-  return [syscallNumbers(), AGENT.uid, AGENT.gid, workdir, script, ...Object.entries(env).flat()];
+  return [syscallNumbers(), script];
 }
 
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,0 +1,65 @@
+# --- requests, and the loop -------------------------------------------------------------------------------------------------------------
+
+$handlers{start} = sub {
+  my ($numbers, $script) = @_;
+  my %numbers = split ' ', $numbers;
+  ($SYS, $SHELL_SCRIPT) = (\%numbers, $script);
+  # Not even root in the sandbox may look into PID 1 or change its memory.
+  syscall($SYS->{prctl}, 4, 0, 0, 0, 0); # PR_SET_DUMPABLE
+  my $mask = pack('Q', 1 << 16); # SIGCHLD
+  syscall($SYS->{rt_sigprocmask}, 0, $mask, 0, 8);
+  my $fd = syscall($SYS->{signalfd4}, -1, $mask, 8, 02004000);
+  open($signals, '<&=', $fd) or exit 1;
+  on_read($signals, sub { sysread($signals, my $info, 4096); reap() });
+  send_frame('ready');
+};
+
+$handlers{ping} = sub { send_frame('ok', $_[0]) };
+
+sub reap {
+  while ((my $pid = waitpid(-1, $WNOHANG)) > 0) {
+    my $status = $?;
+    if (my $shell = delete $shell_of{$pid}) { shell_exited($shell, $status) }
+    elsif (my $job = delete $program_of{$pid}) { program_exited($job, $status) }
+  }
+}
+
+# kill(-1) as PID 1 reaches every other process of the namespace at once, so nothing can fork its way out.
+$handlers{killall} = sub {
+  my ($id) = @_;
+  for my $job (values %jobs) { $job->{ending} ||= 'killed' if !defined $job->{status} }
+  for (1 .. 2000) {
+    kill 9, -1;
+    reap();
+    last if !process_table();
+    select(undef, undef, undef, 0.001);
+  }
+  send_frame('ok', $id);
+};
+
+my $inbox = '';
+
+sub read_requests {
+  my $n = sysread(STDIN, $inbox, 65536, length $inbox);
+  exit 0 if defined $n && $n == 0;
+  return if !defined $n;
+  while (length $inbox >= 4) {
+    my $length = unpack('N', $inbox);
+    last if length $inbox < 4 + $length;
+    my ($type, @fields) = eval { unpack('(N/a*)*', substr($inbox, 4, $length)) };
+    substr($inbox, 0, 4 + $length) = '';
+    # A request that cannot be served must not end everything that runs.
+    eval { $handlers{$type}->(@fields); 1 } or print STDERR "request failed: $@";
+  }
+}
+
+vec($READS, 0, 1) = 1;
+while (1) {
+  my $ready = select(my $r = $READS, my $w = $WRITES, undef, %jobs ? next_wait() : undef);
+  if ($ready > 0) {
+    for my $fd (keys %on_write) { my $do = $on_write{$fd}; $do->() if $do && vec($w, $fd, 1) }
+    for my $fd (keys %on_read) { my $do = $on_read{$fd}; $do->() if $do && vec($r, $fd, 1) }
+    read_requests() if vec($r, 0, 1);
+  }
+  expire() if %jobs;
+}

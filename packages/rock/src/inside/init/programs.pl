@@ -1,0 +1,148 @@
+# --- programs: run to their end and told about as a whole (`collect`), or passed on while they run (`stream`) ---------------------------
+
+my %program_of; # by pid, those that have not been waited for
+
+# `input`: `none`, `given` (all of stdin is here) or `open` (more follows). `size`: "rows cols" of a terminal, or nothing.
+$handlers{run} = sub {
+  my ($id, $mode, $identity, $cwd, $timeout, $limit, $input, $stdin, $size, $argc, @rest) = @_;
+  my @argv = splice(@rest, 0, $argc);
+  my $job = { id => $id, mode => $mode, who => identity($identity), ticks => ticks(), deadline => now() + $timeout / 1000, tty => $size ne '' };
+  $job->{uid} = $job->{who}[0];
+  my $ends = ($job->{tty} ? on_terminal($job, $size) : on_pipes($job, $input))
+    or return send_frame('fail', $id, "cannot start a process: $!");
+  my ($complaints, $complain) = $mode eq 'stream' ? pipes(1) : ();
+  $job->{pid} = spawn_child($complain || $ends->{err}, sub {
+    begin_program($job, $ends, $cwd);
+    %ENV = @rest;
+    exec { $argv[0] } @argv;
+    die "$argv[0]: $!\n";
+  });
+  return send_frame('fail', $id, "cannot start a process: $!") if !defined $job->{pid};
+  close $_ for grep { $_ } @$ends{qw(in out err)};
+  $jobs{$id} = $program_of{$job->{pid}} = $job;
+  open_streams($job, $limit, $input, $stdin);
+  return if !$complain;
+  close $complain;
+  $job->{complaints} = $complaints;
+  on_read($complaints, sub { announce($job) });
+};
+
+# The child's ends of its streams; ours stay in the job.
+sub on_pipes {
+  my ($job, $input) = @_;
+  my ($out_r, $out_w, $err_r, $err_w, $in_r, $in_w) = pipes($input eq 'none' ? 2 : 3) or return;
+  @$job{qw(from_out from_err to_in)} = ($out_r, $err_r, $in_w);
+  { in => $in_r, out => $out_w, err => $err_w };
+}
+
+sub on_terminal {
+  my ($job, $size) = @_;
+  my ($master, $slave) = terminal($job->{who}) or return;
+  resize_terminal($master, split ' ', $size);
+  @$job{qw(from_out to_in)} = ($master, $master);
+  { in => $slave, out => $slave, err => $slave };
+}
+
+# In the child, up to the program itself.
+sub begin_program {
+  my ($job, $ends, $cwd) = @_;
+  my ($in, $out, $err) = @$ends{qw(in out err)};
+  open($in, '<', '/dev/null') if !$in;
+  chown(@{$job->{who}}[0, 1], $out, $err) if !$job->{tty}; # or opening /dev/stderr is refused
+  syscall($SYS->{setsid});
+  move_fds([$in, 0], [$out, 1], [$err, 2]);
+  ioctl(STDIN, 0x540E, 0) if $job->{tty}; # TIOCSCTTY
+  become($job->{who}, $cwd);
+}
+
+sub open_streams {
+  my ($job, $limit, $input, $stdin) = @_;
+  my $collect = $job->{mode} eq 'collect';
+  for my $name (qw(out err)) {
+    my $from = delete $job->{"from_$name"} or next;
+    my $stream = $job->{$name} = { id => $job->{id}, name => $name, from => $from, terminal => $job->{tty}, ended => sub { stream_ended($job, $_[0]) } };
+    if ($collect) { $stream->{sink} = sink($limit); open_stream($stream) }
+    else { $stream->{credit} = $limit; unblock($from) }
+  }
+  my $to = delete $job->{to_in} or return;
+  $job->{in} = open_feed({ id => $job->{id}, to => $to, acks => $input eq 'open', queue => '', done => sub { shut($_[0]{to}) if !$job->{tty} } });
+  push_feed($job->{in}, $stdin, $input eq 'given' && !$job->{tty});
+}
+
+# Exec closed the pipe, or the child said why there was none. Only then does the driver hear of the program.
+sub announce {
+  my ($job) = @_;
+  my $complaints = delete $job->{complaints} or return;
+  sysread($complaints, my $why, 4096);
+  shut($complaints);
+  if (!length $why) {
+    send_frame('started', $job->{id}, $job->{pid});
+    $job->{$_} && watch_stream($job->{$_}) for qw(out err);
+    return;
+  }
+  chomp $why;
+  send_frame('fail', $job->{id}, $why);
+  forget_program($job);
+}
+
+sub forget_program {
+  my ($job) = @_;
+  delete $jobs{$job->{id}};
+  delete $program_of{$job->{pid}};
+  end_feed($job->{in}) if $job->{in};
+  shut(map { $_->{from} } grep { $_ } @$job{qw(out err)});
+  %$job = (status => 0);
+}
+
+sub program_exited {
+  my ($job, $status) = @_;
+  # An interrupt is enough for a program to end, but not for its daemons to go.
+  kill 9, processes_of($job) if $job->{ending};
+  $job->{status} = $status;
+  announce($job);
+  end_feed($job->{in}) if $job->{in};
+  for my $name (qw(out err)) { read_the_rest($job->{$name}) if $job->{$name} }
+  finish_program($job);
+}
+
+sub stream_ended {
+  my ($job, $stream) = @_;
+  send_frame('end', $job->{id}, $stream->{name}) if $job->{mode} eq 'stream';
+  shut($stream->{from}) if !$job->{tty};
+  finish_program($job);
+}
+
+# The last frame, once it has ended and all of its output is on its way.
+sub finish_program {
+  my ($job) = @_;
+  return if !defined $job->{status} || !$job->{id} || grep { $_ && !$_->{over} } @$job{qw(out err)};
+  my @killed = $job->{ending} || '';
+  if ($job->{mode} eq 'stream') { send_frame('exit', $job->{id}, $job->{status}, @killed) }
+  else { send_frame('done', $job->{id}, code_of($job->{status}), @killed, 0, 0, map { settle($_->{sink}) } @$job{qw(out err)}) }
+  forget_program($job);
+}
+
+$handlers{cancel} = sub { my ($id) = @_; begin_end($jobs{$id}, 'cancelled') if $jobs{$id} };
+$handlers{credit} = sub { my ($id, $name, $bytes) = @_; my $job = flowing($id) or return; add_credit($job->{$name}, $bytes) };
+$handlers{drop} = sub { my ($id, $name) = @_; my $job = flowing($id) or return; drop_stream($job->{$name}) };
+
+$handlers{write} = sub {
+  my ($id, $bytes, $last) = @_;
+  my $job = flowing($id) or return;
+  return if !$job->{in};
+  # A terminal's end of input is a character; whoever hangs up would end the program.
+  if ($job->{tty} && $last) { push_feed($job->{in}, "$bytes\x04") }
+  else { push_feed($job->{in}, $bytes, $last) }
+};
+
+$handlers{signal} = sub {
+  my ($id, $number) = @_;
+  my $job = $jobs{$id};
+  kill $number, -$job->{pid} if $job && !defined $job->{status};
+};
+
+$handlers{resize} = sub {
+  my ($id, $rows, $cols) = @_;
+  my $job = $jobs{$id};
+  resize_terminal($job->{out}{from}, $rows, $cols) if $job && $job->{tty} && !defined $job->{status};
+};
