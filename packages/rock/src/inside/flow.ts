@@ -18,6 +18,7 @@ export class Inflow implements AsyncIterable<Uint8Array> {
   #wake: (() => void) | undefined;
   #ended = false;
   #dropped = false;
+  #unread = 0;
 
   /** `taken` hears of every byte that has found its reader, `drop` that none will be wanted any more. */
   constructor(taken: (bytes: number) => void, drop: () => void) {
@@ -25,8 +26,11 @@ export class Inflow implements AsyncIterable<Uint8Array> {
     this.#drop = drop;
   }
 
+  /** Throws a RangeError where more comes than was asked for. */
   push(chunk: Uint8Array): void {
     if (this.#dropped || this.#ended) return;
+    this.#unread += chunk.length;
+    if (this.#unread > WINDOW_BYTES) throw new RangeError("more output than there is room for");
     this.#chunks.push(chunk);
     this.#wake?.();
   }
@@ -52,6 +56,7 @@ export class Inflow implements AsyncIterable<Uint8Array> {
         this.#wake = resolve;
       });
     const chunk = this.#chunks.shift();
+    this.#unread -= chunk?.length ?? 0;
     if (chunk !== undefined && !this.#ended) this.#taken(chunk.length);
     return chunk;
   }

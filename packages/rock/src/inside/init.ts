@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { syscallNumbers } from "../host/syscalls.ts";
-import { AGENT } from "../image/bootstrap.ts";
 
 /** What the driver tells PID 1 about itself and the machine. */
 
@@ -27,24 +26,4 @@ export function initArgv(): string[] {
 export function startFields(): string[] {
   script ??= besideThis("session.sh");
   return [syscallNumbers(), script];
-}
-
-const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-export function environmentOf(
-  user: "agent" | "root",
-  ...more: (Readonly<Record<string, string>> | undefined)[]
-): Record<string, string> {
-  const home = user === "agent" ? AGENT.home : "/root";
-  const name = user === "agent" ? AGENT.name : "root";
-  const base = {
-    PATH,
-    HOME: home,
-    USER: name,
-    LOGNAME: name,
-    SHELL: "/bin/bash",
-    LANG: "C.UTF-8",
-    TERM: "dumb",
-  };
-  return Object.assign(base, ...more.map((part) => part ?? {}));
 }

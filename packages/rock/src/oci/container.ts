@@ -10,7 +10,7 @@ import { readCounters } from "../host/cgroup-stats.ts";
 import { unmount } from "../host/native.ts";
 import type { LocalImage } from "../image/local-image.ts";
 import { ControlChannel } from "../inside/control.ts";
-import { environmentOf, initArgv, startFields } from "../inside/init.ts";
+import { initArgv, startFields } from "../inside/init.ts";
 import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import { Activity } from "./activity.ts";
 import type { Launched, Launcher } from "./launcher.ts";
@@ -98,7 +98,7 @@ export class RunningContainer {
     if (connection !== null) {
       this.#connection = connection;
       this.control.attach(connection);
-      this.control.send("start", ...startFields(spec.workdir ?? "/", environmentOf("agent", spec.env)));
+      this.control.send("start", ...startFields());
     }
     if (connection === null || !(await this.control.ready)) {
       await Promise.race([this.#launched.exited, sleep(POLITE_EXIT_MS)]);

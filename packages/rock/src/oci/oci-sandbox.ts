@@ -1,172 +1,118 @@
 import { randomBytes } from "node:crypto";
 import { AleError, err, type Result, type SandboxFile } from "@ale/core";
 import { fingerprintOf } from "../files/fingerprint.ts";
-import type { Captured, ControlChannel, Reply } from "../inside/control.ts";
-import { environmentOf } from "../inside/init.ts";
+import type { Reply } from "../inside/control.ts";
+import { Outflow } from "../inside/flow.ts";
 import { render } from "../inside/output.ts";
 import type { FileError, SandboxFiles } from "../port/files.ts";
-import type { Connection, ExecResult, Process, RunRequest } from "../port/process.ts";
+import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
 import type { EndReason, Fingerprint, Sandbox, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
-import type { Session, SessionResult } from "../port/session.ts";
+import type { Session, SessionOptions } from "../port/session.ts";
 import type { SnapshotResult } from "../port/snapshot.ts";
-import { LONGEST_TIMER_MS, type RunningContainer } from "./container.ts";
+import type { RunningContainer } from "./container.ts";
+import { gone, InitClient, reasonOf, refuseNul } from "./init-client.ts";
 import { notYet } from "./not-yet.ts";
+import { startProcess } from "./oci-process.ts";
+import { keptBytes, OciSession, registerShell } from "./oci-session.ts";
+import { identityField, settingsFor } from "./settings.ts";
 
 /** One sandbox as its users see it: requests to its PID 1, and files reached from outside. */
 
 const DEFAULT_MAX_READ = 16 * 2 ** 20;
-/** How much longer than its own deadline a command may take until the sandbox itself is given up. */
-const OVERDUE_MS = 5_000;
-const LAST_CALL_MS = 1_000;
+const DEFAULT_SHELL = "default";
+const PROMPT_MS = 10_000;
+/** What of a program's input travels with the request; the rest follows as the program reads it. */
+const STDIN_WITH_REQUEST_BYTES = 64 * 1024;
 
 export class OciSandbox implements Sandbox {
   readonly id: string;
   readonly spec: SandboxSpec;
-  readonly shell: Session;
+  readonly shell: OciSession;
   readonly #container: RunningContainer;
-  #lastCommand: Promise<void> | undefined;
+  readonly #client: InitClient;
+  readonly #sessions = new Map<string, OciSession>();
 
   constructor(container: RunningContainer, spec: SandboxSpec) {
     this.id = container.id;
     this.spec = spec;
     this.#container = container;
-    this.shell = {
-      id: "default",
-      run: (command, options, signal) => this.#enqueue(command, options?.timeoutMs, signal),
-      interrupt: () => Promise.reject(notYet("interrupt")),
-      close: () => Promise.reject(notYet("close")),
-    };
+    this.#client = new InitClient(container);
+    this.shell = this.#session(DEFAULT_SHELL);
+    // Without waiting: it can only fail with the sandbox, and then every command says so.
+    registerShell(this.#client, DEFAULT_SHELL, settingsFor(spec, {}), false).catch(() => {});
   }
 
-  /** One command at a time: the next one waits, whatever becomes of this one. */
-  async #enqueue(command: string, timeoutMs?: number, signal?: AbortSignal): Promise<SessionResult> {
-    const previous = this.#lastCommand;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#lastCommand = promise;
-    if (previous !== undefined) await previous;
-    try {
-      return await this.#runInShell(command, timeoutMs, signal);
-    } finally {
-      if (this.#lastCommand === promise) this.#lastCommand = undefined;
-      resolve();
-    }
+  #session(id: string): OciSession {
+    const session = new OciSession(id, this.#client, this.spec.limits, () => this.#sessions.delete(id));
+    this.#sessions.set(id, session);
+    return session;
   }
 
-  /** PID 1 keeps the output until the end, in memory that is the sandbox's own. */
-  get #outputBytes(): number {
-    const { outputBytes, memoryBytes } = this.spec.limits;
-    return Math.min(outputBytes, memoryBytes >> 4);
-  }
-
-  get #control(): ControlChannel {
-    return this.#container.control;
+  async openSession(options: SessionOptions = {}, signal?: AbortSignal): Promise<Session> {
+    signal?.throwIfAborted();
+    const id = randomBytes(6).toString("hex");
+    await registerShell(this.#client, id, settingsFor(this.spec, options), true, signal);
+    return this.#session(id);
   }
 
   async exec(request: RunRequest, signal?: AbortSignal): Promise<ExecResult> {
-    const { limits, workdir, env } = this.spec;
     const startedAt = performance.now();
-    const timeoutMs = request.timeoutMs ?? limits.execTimeoutMs;
-    const stdin = String(request.stdin ?? "");
-    const user = request.user === "root" ? "root" : "agent";
-    const environment = environmentOf(user, user === "agent" ? env : {}, request.env);
-    const { argv } = request;
+    const { argv, timeoutMs = this.spec.limits.execTimeoutMs } = request;
+    const settings = settingsFor(this.spec, request);
+    const environment = Object.entries(settings.env).flat();
     if (argv.length === 0) throw new AleError("argv-empty", "exec was given no program to run");
-    refuseNul([...argv, request.cwd ?? "", ...Object.entries(environment).flat()]);
-    const reply = await this.#request(
-      "exec",
+    refuseNul([...argv, settings.cwd, ...environment]);
+    const limit = keptBytes(this.spec.limits);
+    const { fields, ...feeding } = this.#stdin(request.stdin);
+    const reply = await this.#client.request(
+      "run",
       [
-        user,
-        request.cwd ?? (user === "agent" ? (workdir ?? "/") : "/"),
+        "collect",
+        identityField(settings),
+        settings.cwd,
         timeoutMs,
-        this.#outputBytes,
-        stdin === "" ? 0 : 1,
-        stdin,
+        limit,
+        ...fields,
+        "",
         argv.length,
         ...argv,
-        ...Object.entries(environment).flat(),
+        ...environment,
       ],
-      timeoutMs,
-      signal,
+      { timeoutMs, signal, ...feeding },
     );
-    const durationMs = performance.now() - startedAt;
-    if (reply.type !== "done") return { ...NOT_RUN, stderr: reasonOf(reply), durationMs };
-    const stdout = render(reply.out, this.#outputBytes);
-    const stderr = render(reply.err, this.#outputBytes);
-    return {
-      exitCode: reply.killed === "" ? reply.status : null,
-      stdout: stdout.text,
-      stderr: stderr.text,
-      outputBytes: reply.out.total + reply.err.total,
-      truncated: stdout.truncated || stderr.truncated,
-      timedOut: reply.killed === "timeout",
-      durationMs,
-    };
+    return resultOf(reply, limit, performance.now() - startedAt);
   }
 
-  async #runInShell(command: string, timeout?: number, signal?: AbortSignal): Promise<SessionResult> {
-    const { limits } = this.spec;
-    const startedAt = performance.now();
-    const timeoutMs = timeout ?? limits.execTimeoutMs;
-    refuseNul([command]);
-    const nonce = randomBytes(12).toString("hex");
-    const reply = await this.#request(
-      "shell",
-      [nonce, timeoutMs, this.#outputBytes, command],
-      timeoutMs,
-      signal,
-    );
-    const durationMs = performance.now() - startedAt;
-    if (reply.type !== "done")
-      return { ...NOT_RUN, output: reasonOf(reply), shellRestarted: false, durationMs };
-    const output = render(reply.out, this.#outputBytes);
-    return {
-      exitCode: reply.killed === "" ? reply.status : null,
-      output: output.text,
-      outputBytes: reply.out.total,
-      truncated: output.truncated,
-      timedOut: reply.killed === "timeout",
-      interrupted: reply.killed === "cancelled",
-      shellRestarted: reply.restarted,
-      durationMs,
-    };
-  }
-
-  /** PID 1 enforces the deadline; should it not answer at all, the sandbox is ended from outside. */
-  async #request(
-    type: string,
-    fields: readonly (string | number)[],
-    timeoutMs: number,
-    signal?: AbortSignal,
-  ): Promise<Reply> {
-    signal?.throwIfAborted();
+  /** A short input travels with the request, a long one follows as it is read. */
+  #stdin(stdin: string | Uint8Array = ""): {
+    readonly fields: readonly [string, string | Uint8Array];
+    readonly onId?: (id: string) => void;
+    readonly onFrame?: (type: string, fields: readonly Buffer[]) => void;
+  } {
+    const bytes = typeof stdin === "string" ? Buffer.from(stdin) : stdin;
+    if (bytes.length === 0) return { fields: ["none", ""] };
+    if (bytes.length <= STDIN_WITH_REQUEST_BYTES) return { fields: ["given", bytes] };
     let id = "";
-    const cancel = (): void => this.#control.send("cancel", id);
-    const overdue = this.#giveUpAfter(timeoutMs + OVERDUE_MS);
-    using _busy = this.#container.activity.begin();
-    try {
-      const reply = this.#control.request(type, fields, (fresh) => {
+    const flow = new Outflow((part, last) => this.#client.send("write", id, part, last ? 1 : 0));
+    return {
+      fields: ["open", ""],
+      onId: (fresh) => {
         id = fresh;
-      });
-      signal?.addEventListener("abort", cancel, { once: true });
-      const answer = await reply;
-      if (answer.type === "done") this.#container.activity.addOutput(answer.out.total + answer.err.total);
-      return answer;
-    } finally {
-      overdue.cancel();
-      this.#container.reads.collect();
-      signal?.removeEventListener("abort", cancel);
-    }
+        // A program need not read its input.
+        flow.write(bytes).catch(() => {});
+        flow.close();
+      },
+      onFrame: (type, [count]) => {
+        if (type === "taken") flow.taken(Number(count));
+        else if (type === "deaf") flow.deaf();
+      },
+    };
   }
 
-  /** In two steps: after the first, an answer that waited for a busy event loop is still heard. */
-  #giveUpAfter(ms: number): { cancel(): void } {
-    let timer = setTimeout(
-      () => {
-        timer = setTimeout(() => void this.#container.destroy("unresponsive"), LAST_CALL_MS);
-      },
-      Math.min(ms, LONGEST_TIMER_MS),
-    );
-    return { cancel: () => clearTimeout(timer) };
+  start(request: StartRequest, signal?: AbortSignal): Promise<Process> {
+    const { timeoutMs = this.spec.limits.execTimeoutMs } = request;
+    const settings = settingsFor(this.spec, { ...request, terminal: request.tty !== undefined });
+    return startProcess(this.#client, this.id, { request, settings, timeoutMs }, signal);
   }
 
   get files(): SandboxFiles {
@@ -179,14 +125,6 @@ export class OciSandbox implements Sandbox {
 
   get ended(): Promise<EndReason> {
     return this.#container.whenEnded;
-  }
-
-  openSession(): Promise<Session> {
-    throw notYet("openSession");
-  }
-
-  start(): Promise<Process> {
-    throw notYet("start");
   }
 
   connect(): Promise<Connection> {
@@ -207,9 +145,7 @@ export class OciSandbox implements Sandbox {
   }
 
   async killAgentProcesses(): Promise<void> {
-    const overdue = this.#giveUpAfter(OVERDUE_MS);
-    const reply = await this.#control.request("killall", []);
-    overdue.cancel();
+    const reply = await this.#client.request("killall", [], { timeoutMs: PROMPT_MS });
     if (reply.type !== "ok") throw gone(this.id);
   }
 
@@ -252,31 +188,22 @@ const NOT_RUN = {
   exitCode: null,
   stdout: "",
   stderr: "",
-  output: "",
   outputBytes: 0,
   truncated: false,
   timedOut: false,
-  interrupted: false,
 } as const;
 
-function reasonOf(reply: Exclude<Reply, { type: "done" }>): string {
-  return reply.type === "fail" ? reply.message : "the sandbox has ended";
+function resultOf(reply: Reply, limit: number, durationMs: number): ExecResult {
+  if (reply.type !== "done") return { ...NOT_RUN, stderr: reasonOf(reply), durationMs };
+  const stdout = render(reply.out, limit);
+  const stderr = render(reply.err, limit);
+  return {
+    exitCode: reply.killed === "" ? reply.status : null,
+    stdout: stdout.text,
+    stderr: stderr.text,
+    outputBytes: reply.out.total + reply.err.total,
+    truncated: stdout.truncated || stderr.truncated,
+    timedOut: reply.killed === "timeout",
+    durationMs,
+  };
 }
-
-function gone(id: string): AleError {
-  return new AleError("sandbox-gone", `sandbox ${id} has ended`, { next: "create a new sandbox" });
-}
-
-/** A program's arguments and a shell's text end at the first NUL: what would follow is refused, not dropped. */
-function refuseNul(texts: readonly string[]): void {
-  if (texts.some((text) => text.includes("\0")))
-    throw new AleError(
-      "nul-in-command",
-      "a command, argument or environment variable holds a NUL character",
-      {
-        next: "remove it; pass binary data through a file or stdin",
-      },
-    );
-}
-
-export type { Captured };

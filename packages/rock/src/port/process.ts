@@ -55,7 +55,7 @@ export type Signal =
   | "SIGCONT";
 
 export interface ProcessExit {
-  /** null where it was killed from outside or the sandbox ended. */
+  /** 128 + n where it died of signal n; null where `reason` is not "exited". */
   readonly exitCode: number | null;
   /** The signal it died of, e.g. 9; null where it exited. */
   readonly signal: number | null;
@@ -74,11 +74,15 @@ export interface Process {
   readonly stderr: AsyncIterable<Uint8Array>;
   /** Resolves when the bytes have been taken. Rejects with an AleError `stdin-closed` where the program no longer reads. */
   write(data: string | Uint8Array): Promise<void>;
+  /** After what was written before. On a terminal it types Ctrl-D. */
   closeStdin(): Promise<void>;
   /** To the program's whole process group. */
   signal(signal: Signal): Promise<void>;
   resize(size: TerminalSize): Promise<void>;
-  /** Never rejects. Resolves after the last byte of output has been delivered or discarded. */
+  /**
+   * Never rejects. Resolves when the last byte of output is here: what was not read yet, 256 KiB of each stream at most, waits for its
+   * reader. A program that writes more than that ends only when it is read, or its deadline comes.
+   */
   readonly exit: Promise<ProcessExit>;
 }
 

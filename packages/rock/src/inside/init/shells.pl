@@ -116,8 +116,9 @@ sub shell_exited {
   read_control($shell);
   my $job = $shell->{job};
   delete $shell->{pid};
+  # Whoever did not hear of it from a result hears it from the next one.
+  $shell->{lost} = 1 if !$job || ($job->{ending} // '') eq 'killed';
   if ($job) { $job->{restarted} = 1; finish_command($job, code_of($status)) }
-  else { $shell->{lost} = 1 }
   shut(@$shell{qw(cmd data ctl out terminal)});
   delete @$shell{qw(cmd data ctl out terminal)};
   return if !$shell->{closing};
