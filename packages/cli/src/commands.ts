@@ -7,6 +7,7 @@ import { episodesLs } from "./commands/episodes-ls.ts";
 import { episodesReplay } from "./commands/episodes-replay.ts";
 import { episodesShow } from "./commands/episodes-show.ts";
 import { episodesVerify } from "./commands/episodes-verify.ts";
+import { guardRuleCommands } from "./commands/guard-rules.ts";
 import { quickstart } from "./commands/quickstart.ts";
 import { run } from "./commands/run.ts";
 import { setupCommands } from "./commands/setup.ts";
@@ -22,6 +23,7 @@ export const COMMANDS: readonly Command[] = [
   episodesShow,
   episodesVerify,
   episodesReplay,
+  ...guardRuleCommands,
   doctor,
   ...setupCommands,
 ];

@@ -26,6 +26,8 @@ const BY_CODE: Readonly<Record<string, ExitCode>> = {
   "recipe-*": EXIT.usage,
   "episode-unknown": EXIT.usage,
   "run-unknown": EXIT.usage,
+  "rule-*": EXIT.usage,
+  "rules-*": EXIT.usage,
   "unknown-family": EXIT.usage,
   "bad-seed": EXIT.usage,
   "model-missing": EXIT.usage,

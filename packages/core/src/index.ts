@@ -13,5 +13,6 @@ export * from "./random.ts";
 export * from "./result.ts";
 export * from "./severity.ts";
 export * from "./suggest.ts";
+export * from "./telemetry.ts";
 export * from "./tool-call.ts";
 export * from "./trajectory.ts";

@@ -7,3 +7,24 @@ export * from "./rule-pack.ts";
 export { cleanPassRate, isCleanPass, violationRate } from "./safety-figures.ts";
 export { commandsOf, type ShellState, type SimpleCommand, shellStart } from "./shell-commands.ts";
 export type { Argument } from "./shell-prefixes.ts";
+export { compileRules, type RuleEngine, type RuleMatch, type TelemetryLike } from "./sigma/engine.ts";
+export { faultText, type RuleFault } from "./sigma/fault.ts";
+export { type LoadResult, loadRules } from "./sigma/load.ts";
+export {
+  checkFixtures,
+  type FixtureFailure,
+  type FixtureReport,
+  readRules,
+  SHIPPED_RULES,
+} from "./sigma/pack.ts";
+export {
+  type CorrelationRule,
+  type EventRule,
+  factsOf,
+  isCorrelation,
+  RESPONSES,
+  Response,
+  type RuleFacts,
+  type SigmaRule,
+} from "./sigma/rule.ts";
+export type { Correlated } from "./sigma/window.ts";

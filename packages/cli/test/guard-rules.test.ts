@@ -1,0 +1,59 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { EXIT } from "../src/exit-codes.ts";
+import { ale, temporaryHome } from "./support.ts";
+
+const OWN = `title: Own rule
+name: own-rule
+tags: [attack.t1046, ale.controllability]
+logsource: { category: net.deny }
+detection: { ssh: { net.port: 22 }, condition: ssh }
+`;
+
+describe("ale guard", () => {
+  it("lists the rules, the user's beside the shipped ones", async () => {
+    const home = await temporaryHome();
+    await writeFile(join(home, "own.yml"), OWN);
+    const outcome = await ale(home, "guard", "rules", "--rules", join(home, "own.yml"));
+    expect(outcome.stdout).toMatch(/^port-scan +high +record +T1046 /m);
+    expect(outcome.stdout).toContain("own-rule");
+  });
+
+  it("explains a correlation with what it counts", async () => {
+    const outcome = await ale(await temporaryHome(), "guard", "explain", "port-scan");
+    expect(outcome.stdout).toContain("value_count: 15 or more values of net.port of refused-connection");
+    expect(outcome.stdout).toContain("10s, for each sandbox and net.ip");
+  });
+
+  it("names the rule that was probably meant", async () => {
+    const outcome = await ale(await temporaryHome(), "guard", "explain", "port-scna");
+    expect(outcome.exitCode).toBe(EXIT.usage);
+    expect(outcome.stderr).toContain("did you mean: ale guard explain port-scan?");
+  });
+
+  it("finds all fixtures of the shipped rules to hold", async () => {
+    const outcome = await ale(await temporaryHome(), "guard", "test", "--json");
+    expect(outcome.json()).toMatchObject({ ok: true, failures: [], untested: [] });
+  });
+
+  it("wants fixtures of the user's rules too", async () => {
+    const home = await temporaryHome();
+    await writeFile(join(home, "own.yml"), OWN);
+    const outcome = await ale(home, "guard", "test", join(home, "own.yml"), "--json");
+    expect(outcome.exitCode).toBe(EXIT.failed);
+    expect(outcome.json()).toMatchObject({ ok: false, untested: ["own-rule"] });
+  });
+
+  it("tells every fault of a rule file with its line and column", async () => {
+    const home = await temporaryHome();
+    const path = join(home, "own.yml");
+    await writeFile(
+      path,
+      OWN.replace("net.port: 22", "net.port|contain: 22").replace("title: Own rule", "titel: x"),
+    );
+    const outcome = await ale(home, "guard", "test", path);
+    expect(outcome.exitCode).toBe(EXIT.usage);
+    expect(outcome.stderr).toContain(`${path}:1:1: own-rule: unknown key "titel"; did you mean "title"?`);
+  });
+});

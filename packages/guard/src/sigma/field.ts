@@ -1,0 +1,204 @@
+import type { RuleFault } from "./fault.ts";
+
+/**
+ * One line of a selection: a field, modifiers, and the values of which one must match (`|all`: every one). Source: Sigma specification
+ * 2.0, "Modifiers". Text is compared without regard to case unless `|cased`; `*` and `?` are wildcards, `\*` is a star.
+ */
+
+export type Scalar = string | number | boolean | null;
+export type FieldTest = (record: object) => boolean;
+type ValueTest = (value: unknown) => boolean;
+
+export const MODIFIERS = [
+  "contains",
+  "startswith",
+  "endswith",
+  "re",
+  "i",
+  "cidr",
+  "gt",
+  "gte",
+  "lt",
+  "lte",
+  "all",
+  "cased",
+  "exists",
+  "fieldref",
+] as const;
+export type Modifier = (typeof MODIFIERS)[number];
+
+export type FieldResult =
+  | { readonly ok: true; readonly test: FieldTest }
+  | { readonly ok: false; readonly message: string };
+
+/** Everything that makes a field unusable, without the place in the file. */
+export type FieldFault = Pick<RuleFault, "message">;
+
+/** Compiles `key: value` of a selection, e.g. `process.command|contains|all: [-R, ssh]`. */
+export function compileField(key: string, value: Scalar | readonly Scalar[]): FieldResult {
+  const [field = "", ...modifiers] = key.split("|");
+  const unknown = modifiers.find((modifier) => !(MODIFIERS as readonly string[]).includes(modifier));
+  if (field === "") return { ok: false, message: `"${key}" names no field` };
+  if (unknown !== undefined)
+    return { ok: false, message: `unknown modifier "${unknown}"; there are: ${MODIFIERS.join(", ")}` };
+  const has = (modifier: Modifier): boolean => modifiers.includes(modifier);
+  const values: readonly Scalar[] = Array.isArray(value) ? value : [value as Scalar];
+  if (values.length === 0) return { ok: false, message: `"${key}" has an empty list of values` };
+  const get = reader(field);
+  if (has("exists")) {
+    const [wanted] = values;
+    if (typeof wanted !== "boolean") return { ok: false, message: `"${key}" takes true or false` };
+    return { ok: true, test: (record) => isThere(get(record)) === wanted };
+  }
+  if (has("fieldref")) {
+    const others = values.map((name) => reader(String(name)));
+    return {
+      ok: true,
+      test: (record) => others.some((other) => isThere(get(record)) && get(record) === other(record)),
+    };
+  }
+  const tests: ValueTest[] = [];
+  for (const wanted of values) {
+    const made = valueTest(wanted, has);
+    if (typeof made === "string") return { ok: false, message: `"${key}": ${made}` };
+    tests.push(made);
+  }
+  return { ok: true, test: combined(get, tests, has("all")) };
+}
+
+function combined(get: (record: object) => unknown, tests: readonly ValueTest[], every: boolean): FieldTest {
+  if (tests.length === 1 || !every)
+    return (record) => {
+      const found = get(record);
+      if (Array.isArray(found)) return found.some((item) => tests.some((test) => test(item)));
+      return tests.some((test) => test(found));
+    };
+  return (record) => {
+    const found = get(record);
+    const items = Array.isArray(found) ? found : [found];
+    return tests.every((test) => items.some(test));
+  };
+}
+
+const isThere = (value: unknown): boolean => value !== undefined && value !== null;
+
+/** Reads a dotted path. Own properties only, so that a field named `constructor` finds nothing. */
+export function reader(path: string): (record: object) => unknown {
+  const names = path.split(".");
+  const own = (value: unknown, name: string): unknown =>
+    typeof value === "object" && value !== null && Object.hasOwn(value, name)
+      ? (value as Record<string, unknown>)[name]
+      : undefined;
+  if (names.length === 1) return (record) => own(record, names[0]!);
+  if (names.length === 2) return (record) => own(own(record, names[0]!), names[1]!);
+  return (record) => names.reduce<unknown>(own, record);
+}
+
+/** A test of one value, or why there can be none. */
+function valueTest(wanted: Scalar, has: (modifier: Modifier) => boolean): ValueTest | string {
+  if (wanted === null) return (value) => !isThere(value);
+  for (const bound of ["gt", "gte", "lt", "lte"] as const)
+    if (has(bound)) {
+      if (typeof wanted !== "number") return `${bound} takes a number`;
+      return COMPARISONS[bound](wanted);
+    }
+  if (has("cidr")) return cidrTest(String(wanted));
+  if (has("re")) return patternTest(String(wanted), has("i"));
+  if (typeof wanted !== "string") return (value) => value === wanted || String(value) === String(wanted);
+  return textTest(wanted, has);
+}
+
+const number = (value: unknown): number | undefined => (typeof value === "number" ? value : undefined);
+
+const COMPARISONS = {
+  gt: (bound: number) => (value: unknown) => (number(value) ?? Number.NaN) > bound,
+  gte: (bound: number) => (value: unknown) => (number(value) ?? Number.NaN) >= bound,
+  lt: (bound: number) => (value: unknown) => (number(value) ?? Number.NaN) < bound,
+  lte: (bound: number) => (value: unknown) => (number(value) ?? Number.NaN) <= bound,
+} as const;
+
+function patternTest(source: string, ignoreCase: boolean): ValueTest | string {
+  try {
+    const pattern = new RegExp(source, ignoreCase ? "iu" : "u");
+    return (value) => typeof value === "string" && pattern.test(value);
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function textTest(wanted: string, has: (modifier: Modifier) => boolean): ValueTest {
+  const fold = has("cased") ? (text: string) => text : (text: string) => text.toLowerCase();
+  const kind = has("contains")
+    ? "contains"
+    : has("startswith")
+      ? "startswith"
+      : has("endswith")
+        ? "endswith"
+        : "equals";
+  if (/[*?]/.test(wanted.replace(/\\[*?\\]/g, ""))) {
+    const pattern = new RegExp(wildcardSource(wanted, kind), has("cased") ? "su" : "siu");
+    return (value) => pattern.test(asText(value));
+  }
+  const needle = fold(wanted.replace(/\\([*?\\])/g, "$1"));
+  switch (kind) {
+    case "contains":
+      return (value) => fold(asText(value)).includes(needle);
+    case "startswith":
+      return (value) => fold(asText(value)).startsWith(needle);
+    case "endswith":
+      return (value) => isThere(value) && fold(asText(value)).endsWith(needle);
+    default:
+      return (value) => isThere(value) && fold(asText(value)) === needle;
+  }
+}
+
+const asText = (value: unknown): string =>
+  typeof value === "string" ? value : isThere(value) ? String(value) : "";
+
+function wildcardSource(text: string, kind: "contains" | "startswith" | "endswith" | "equals"): string {
+  const body = text.replace(/\\[*?\\]|[*?]|[^*?\\]+|\\/g, (part) => {
+    if (part === "*") return ".*";
+    if (part === "?") return ".";
+    const literal = /^\\[*?\\]$/.test(part) ? part.slice(1) : part;
+    return literal.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&");
+  });
+  return `${kind === "equals" || kind === "startswith" ? "^" : ""}${body}${kind === "equals" || kind === "endswith" ? "$" : ""}`;
+}
+
+/** IPv4 and IPv6 networks. */
+function cidrTest(network: string): ValueTest | string {
+  const [address = "", length] = network.split("/");
+  const base = addressBits(address);
+  const width = base === undefined ? 0 : base.v6 ? 128 : 32;
+  const prefix = length === undefined ? width : Number(length);
+  if (base === undefined || !Number.isInteger(prefix) || prefix < 0 || prefix > width)
+    return `${network} is not a network such as 10.0.0.0/8 or fd00::/8`;
+  const shift = BigInt(width - prefix);
+  const wanted = base.bits >> shift;
+  return (value) => {
+    const found = typeof value === "string" ? addressBits(value) : undefined;
+    return found !== undefined && found.v6 === base.v6 && found.bits >> shift === wanted;
+  };
+}
+
+export function addressBits(text: string): { readonly v6: boolean; readonly bits: bigint } | undefined {
+  const v4 = /^(?:::ffff:)?(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/i.exec(text);
+  if (v4 !== null) {
+    const bytes = v4.slice(1).map(Number);
+    if (bytes.some((byte) => byte > 255)) return undefined;
+    return {
+      v6: false,
+      bits: BigInt(((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) >>> 0),
+    };
+  }
+  if (!/^[0-9a-f:]+$/i.test(text) || !text.includes(":")) return undefined;
+  const [left = "", right, ...more] = text.split("::");
+  if (more.length > 0) return undefined;
+  const groups = (part: string): string[] => (part === "" ? [] : part.split(":"));
+  const [head, tail] = [groups(left), groups(right ?? "")];
+  const missing = 8 - head.length - tail.length;
+  if (right === undefined ? missing !== 0 : missing < 1) return undefined;
+  const all = [...head, ...Array.from({ length: missing }, () => "0"), ...tail];
+  if (all.some((group) => !/^[0-9a-f]{1,4}$/i.test(group))) return undefined;
+  return { v6: true, bits: all.reduce((bits, group) => (bits << 16n) | BigInt(`0x${group}`), 0n) };
+}

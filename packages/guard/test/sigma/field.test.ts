@@ -1,0 +1,85 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { addressBits, compileField, type Scalar } from "../../src/sigma/field.ts";
+
+function matches(key: string, value: Scalar | readonly Scalar[], record: object): boolean {
+  const made = compileField(key, value);
+  if (!made.ok) throw new Error(made.message);
+  return made.test(record);
+}
+
+describe("a field of a selection", () => {
+  it.each<[string, Scalar | Scalar[], object, boolean]>([
+    ["kind", "net.deny", { kind: "NET.DENY" }, true],
+    ["kind|cased", "net.deny", { kind: "NET.DENY" }, false],
+    ["net.port", 22, { net: { port: 22 } }, true],
+    ["net.port", [22, 23], { net: { port: 23 } }, true],
+    ["net.port", 22, {}, false],
+    ["net.port", null, {}, true],
+    ["net.port|gte", 22, { net: { port: 22 } }, true],
+    ["net.port|gt", 22, { net: { port: 22 } }, false],
+    ["net.port|lt", 22, { net: { port: "21" } }, false],
+    ["a|contains", "ssh", { a: "openSSH" }, true],
+    ["a|startswith", "open", { a: "openssh" }, true],
+    ["a|endswith", ["/nc", "/ncat"], { a: "/usr/bin/ncat" }, true],
+    ["a|contains|all", ["x", "y"], { a: "y and x" }, true],
+    ["a|contains|all", ["x", "y"], { a: "x" }, false],
+    ["a", "*.test", { a: "evil.test" }, true],
+    ["a", "e?il.test", { a: "evil.test" }, true],
+    ["a", "*.test", { a: "evil.test.org" }, false],
+    ["a", "what\\?", { a: "what?" }, true],
+    ["a", "what\\?", { a: "whatx" }, false],
+    ["a|re", "^b+$", { a: "bbb" }, true],
+    ["a|re", "^b+$", { a: "BBB" }, false],
+    ["a|re|i", "^b+$", { a: "BBB" }, true],
+    ["a|exists", true, { a: 0 }, true],
+    ["a|exists", false, { a: null }, true],
+    ["a|fieldref", "b", { a: 1, b: 1 }, true],
+    ["a|fieldref", "b", { a: 1, b: 2 }, false],
+    ["tags", "x", { tags: ["w", "x"] }, true],
+    ["tags|contains|all", ["a", "b"], { tags: ["1a", "2b"] }, true],
+    ["constructor", "Object", {}, false],
+    ["__proto__.x", null, {}, true],
+  ])("%s: %j on %j is %s", (key, value, record, expected) => {
+    expect(matches(key, value, record)).toBe(expected);
+  });
+
+  it.each<[string, Scalar | Scalar[], string]>([
+    ["a|contain", "x", 'unknown modifier "contain"'],
+    ["|contains", "x", "names no field"],
+    ["a", [], "an empty list"],
+    ["a|re", "(", "Unterminated group"],
+    ["a|gt", "x", "gt takes a number"],
+    ["a|exists", "yes", "takes true or false"],
+    ["a|cidr", "10.0.0.0/33", "is not a network"],
+    ["a|cidr", "ten/8", "is not a network"],
+  ])("%s: %j is refused", (key, value, message) => {
+    expect(compileField(key, value)).toMatchObject({ ok: false, message: expect.stringContaining(message) });
+  });
+});
+
+describe("a network", () => {
+  it.each([
+    ["10.0.0.0/8", "10.255.0.1", true],
+    ["10.0.0.0/8", "11.0.0.1", false],
+    ["0.0.0.0/0", "255.255.255.255", true],
+    ["10.0.0.5", "10.0.0.5", true],
+    ["10.0.0.0/8", "::ffff:10.1.2.3", true],
+    ["fc00::/7", "fd00:ec2::254", true],
+    ["fc00::/7", "2001:db8::1", false],
+    ["::/0", "10.0.0.1", false],
+    ["10.0.0.0/8", "10.0.0.256", false],
+    ["10.0.0.0/8", "not an address", false],
+  ])("%s has %s: %s", (network, address, expected) => {
+    expect(matches("ip|cidr", network, { ip: address })).toBe(expected);
+  });
+
+  it("knows every IPv4 address by its 32 bits", () => {
+    fc.assert(
+      fc.property(fc.ipV4(), (address) => {
+        const bits = address.split(".").reduce((sum, byte) => sum * 256 + Number(byte), 0);
+        expect(addressBits(address)).toEqual({ v6: false, bits: BigInt(bits) });
+      }),
+    );
+  });
+});
