@@ -1,3 +1,4 @@
+export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
 export { type Check, probeHost } from "./host/probe.ts";
 export { AGENT, type BootstrapProgress } from "./image/bootstrap.ts";
 export { BASE_IMAGE, baseImage, type EnsureOptions, ensureBaseImage, type Image } from "./image/image.ts";

@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { AleError, err, ok, type Result, type SandboxFile } from "@ale/core";
+import { IDENTITY, type IdMap } from "../host/idmap.ts";
 import { AGENT } from "../image/bootstrap.ts";
 import type { FileError } from "../port/files.ts";
 
@@ -31,8 +32,11 @@ export const UNREAD_ATIME_S = 86_400;
 
 const at = (directory: number, name: string): string => `/proc/self/fd/${directory}/${name}`;
 
-const ownerIds = (owner: SandboxFile["owner"]): { uid: number; gid: number } =>
-  owner === "agent" ? { uid: AGENT.uid, gid: AGENT.gid } : { uid: 0, gid: 0 };
+/** On the host. */
+function ownerIds(owner: SandboxFile["owner"], ids: IdMap): { uid: number; gid: number } {
+  const { uid, gid } = owner === "agent" ? AGENT : { uid: 0, gid: 0 };
+  return { uid: ids.toHost(uid), gid: ids.toHost(gid) };
+}
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? "";
 
@@ -45,8 +49,10 @@ export function components(path: string): string[] | undefined {
 /** A root filesystem, open for work from outside. Owns one descriptor. */
 export class Tree {
   #root: number;
+  readonly #ids: IdMap;
 
-  constructor(path: string) {
+  constructor(path: string, ids: IdMap = IDENTITY) {
+    this.#ids = ids;
     this.#root = openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   }
 
@@ -60,7 +66,7 @@ export class Tree {
     const names = components(path);
     if (names === undefined) return err({ type: "unsafe-path", path });
     return this.#within(names, { path, create: true }, (directory) => {
-      const { uid, gid } = ownerIds(owner);
+      const { uid, gid } = ownerIds(owner, this.#ids);
       if (names.length > 0) fchownSync(directory, uid, gid);
       return ok(undefined);
     });
@@ -84,7 +90,7 @@ export class Tree {
         if (!stat.isFile() || stat.nlink > 1) return err({ type: "unsafe-path", path });
         ftruncateSync(fd, 0);
         writeFileSync(fd, content);
-        const { uid, gid } = ownerIds(file.owner);
+        const { uid, gid } = ownerIds(file.owner, this.#ids);
         fchownSync(fd, uid, gid);
         fchmodSync(fd, mode);
         futimesSync(fd, UNREAD_ATIME_S, Date.now() / 1000);
@@ -129,7 +135,7 @@ export class Tree {
     try {
       directory = openSync(at(this.#root, "."), O_RDONLY | O_DIRECTORY);
       for (const name of names) {
-        const next = enter(directory, name, options);
+        const next = enter(directory, name, { ...options, ids: this.#ids });
         closeSync(directory);
         directory = next;
       }
@@ -145,7 +151,7 @@ export class Tree {
 function enter(
   directory: number,
   name: string,
-  options: { create: boolean; owner?: SandboxFile["owner"] },
+  options: { create: boolean; owner?: SandboxFile["owner"]; ids: IdMap },
 ): number {
   const flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
   try {
@@ -155,10 +161,8 @@ function enter(
   }
   mkdirSync(at(directory, name), 0o755);
   const fd = openSync(at(directory, name), flags);
-  if (options.owner !== undefined) {
-    const { uid, gid } = ownerIds(options.owner);
-    fchownSync(fd, uid, gid);
-  }
+  const { uid, gid } = ownerIds(options.owner ?? "root", options.ids);
+  fchownSync(fd, uid, gid);
   return fd;
 }
 

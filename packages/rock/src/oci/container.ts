@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, readFileSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,8 +16,10 @@ import { Activity } from "./activity.ts";
 import type { Launched, Launcher } from "./launcher.ts";
 import { ociConfig } from "./oci-config.ts";
 import { mountRoot, plant, usageOf } from "./rootfs.ts";
+import type { SandboxUsers } from "./sandbox-users.ts";
 import { compiledSeccomp } from "./seccomp-compile.ts";
 import { type Places, places, removeSandboxDirectory } from "./state.ts";
+import type { UserNamespaces } from "./user-namespaces.ts";
 
 /** One container's life on the host: mounts, runtime process, control channel, and the removal of all of it. */
 
@@ -28,6 +30,8 @@ export interface Host {
   readonly cgroups: CgroupHost;
   readonly reads: ReadWatch;
   readonly launcher: Launcher;
+  /** Undefined: sandboxes share the host's users. */
+  readonly users: UserNamespaces | undefined;
 }
 
 /** Told of every container from its first process to its last trace, so that its owner can always end it. */
@@ -49,6 +53,7 @@ export class RunningContainer {
   /** Resolves when its last trace is gone. */
   readonly whenEnded: Promise<EndReason>;
   readonly #host: Host;
+  readonly #users: SandboxUsers | undefined;
   readonly #launched: Launched;
   readonly #track: Tracker;
   #connection: Socket | undefined;
@@ -60,8 +65,16 @@ export class RunningContainer {
   #timers: NodeJS.Timeout[] = [];
   readonly #settleEnded: (reason: EndReason) => void;
 
-  constructor(host: Host, id: string, tree: Tree, launched: Launched, track: Tracker) {
+  constructor(
+    host: Host,
+    id: string,
+    tree: Tree,
+    users: SandboxUsers | undefined,
+    launched: Launched,
+    track: Tracker,
+  ) {
     this.id = id;
+    this.#users = users;
     this.tree = tree;
     this.#host = host;
     this.#launched = launched;
@@ -185,7 +198,9 @@ export class RunningContainer {
     const place = places(this.#host.space, this.id);
     while (unmount(place.root));
     await rescue(join(place.layer, "upper"));
-    await removeTraces(this.#host, this.id);
+    // Where a process is left, its numbers are nobody else's.
+    const clean = await removeTraces(this.#host, this.id);
+    if (clean && this.#users !== undefined) this.#host.users?.giveBack(this.#users);
     this.#host.reads.forget(this.id);
     this.#track.remove(this.id);
     this.#settleEnded(this.#endReason ?? "destroyed");
@@ -208,13 +223,16 @@ export async function startContainer(
   track: Tracker,
 ): Promise<RunningContainer> {
   let container: RunningContainer | undefined;
+  let users: SandboxUsers | undefined;
   try {
     const place = places(host.space, id);
-    await mountRoot(place, image, spec.limits);
-    const tree = new Tree(place.root);
+    users = await host.users?.take();
+    if (users !== undefined) letIn(place.directory, users);
+    await mountRoot(place, image, spec.limits, users);
+    const tree = new Tree(place.root, users?.ids);
     try {
       plant(tree, spec, (path, fd) => host.reads.add(id, path, fd));
-      container = new RunningContainer(host, id, tree, launch(host, id, place, spec), track);
+      container = new RunningContainer(host, id, tree, users, launch(host, id, place, spec, users), track);
       track.add(container);
     } catch (error) {
       tree.close();
@@ -224,25 +242,44 @@ export async function startContainer(
     return container;
   } catch (error) {
     if (container !== undefined) await container.destroy();
-    else await removeTraces(host, id);
+    else if ((await removeTraces(host, id)) && users !== undefined) host.users?.giveBack(users);
     throw error;
   }
 }
 
+/** The runtime enters the root with the rights of the sandbox's own root; nobody else may. */
+function letIn(directory: string, users: SandboxUsers): void {
+  chownSync(directory, 0, users.first);
+  chmodSync(directory, 0o710);
+}
+
 const logOf = (place: Places): string => join(place.layer, "bundle", "log");
 
-function launch(host: Host, id: string, place: Places, spec: SandboxSpec): Launched {
+function launch(
+  host: Host,
+  id: string,
+  place: Places,
+  spec: SandboxSpec,
+  users: SandboxUsers | undefined,
+): Launched {
   const bundle = join(place.layer, "bundle");
   const config = ociConfig({
-    rootfs: place.root,
+    rootfs: host.launcher.seen(place.root),
+    users,
     init: initArgv(),
     limits: spec.limits,
     cgroupsPath: cgroupsPath(id),
     compileSeccomp: compiledSeccomp,
   });
   writeFileSync(join(bundle, "config.json"), JSON.stringify(config));
-  const options = ["--root", join(place.layer, "runtime"), "--cgroup-manager=cgroupfs"];
-  return host.launcher.launch(id, logOf(place), [...options, "run", "--bundle", bundle, id]);
+  const options = ["--root", host.launcher.seen(join(place.layer, "runtime")), "--cgroup-manager=cgroupfs"];
+  return host.launcher.launch(id, logOf(place), [
+    ...options,
+    "run",
+    "--bundle",
+    host.launcher.seen(bundle),
+    id,
+  ]);
 }
 
 /** Removes mounts, groups and directories of a sandbox whose processes are gone or will be killed here. */

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { AleError } from "@ale/core";
 import { ReadWatch } from "../files/read-watch.ts";
 import { missingControllers, probeCgroups } from "../host/cgroup.ts";
+import { type IdRangeOptions, IdRanges } from "../host/id-ranges.ts";
 import { Limiter } from "../host/limiter.ts";
 import { removeTree } from "../host/mounts.ts";
 import { self } from "../host/owner.ts";
@@ -20,11 +21,13 @@ import { capacityOf, refuseOversized } from "./capacity.ts";
 import { type Host, type RunningContainer, startContainer } from "./container.ts";
 import { Launcher } from "./launcher.ts";
 import { copyLayer } from "./layer-copy.ts";
+import { whyNotMapped } from "./mapping-probe.ts";
 import { notYet } from "./not-yet.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { reapDead } from "./reap.ts";
 import { claimId, freshSandboxId } from "./sandbox-id.ts";
 import { createSpace, writeSandboxState } from "./state.ts";
+import { UserNamespaces } from "./user-namespaces.ts";
 
 /** Sandboxes as OCI containers on overlayfs, run by crun without a daemon. Owns every sandbox it made. */
 
@@ -33,6 +36,10 @@ export interface OciDriverOptions {
   readonly home?: string;
   /** Sandboxes started at the same time. Default: the number of processors. */
   readonly concurrency?: number;
+  /** `auto`: sandboxes have users of their own where the host can do that. `off`: root in a sandbox is root of the host, kept in by its other walls. */
+  readonly userns?: "auto" | "off";
+  /** Numbers of the host that sandboxes' users may have. Default: 251,658,240 from 1,879,048,192 on. */
+  readonly idRange?: IdRangeOptions;
 }
 
 export const defaultHome = (): string => process.env.ALE_HOME ?? join(homedir(), ".ale");
@@ -47,9 +54,14 @@ export class OciDriver implements SandboxDriver {
   #space: string | undefined;
   readonly #reads = new ReadWatch();
   #launcher: Launcher | undefined;
+  #users: UserNamespaces | undefined;
+  /** Why sandboxes have no users of their own. */
+  #usersMissing: string | undefined;
+  readonly #options: OciDriverOptions;
   #closed = false;
 
   constructor(options: OciDriverOptions = {}) {
+    this.#options = options;
     this.home = options.home ?? defaultHome();
     this.#limiter = new Limiter(options.concurrency ?? availableParallelism());
   }
@@ -61,13 +73,14 @@ export class OciDriver implements SandboxDriver {
       runtime: runtimeVersion(runtime) ?? "crun",
       rootless: false,
       cgroup: cgroups.kind,
-      userns: false,
-      idmap: false,
+      userns: this.#users !== undefined,
+      idmap: this.#users !== undefined,
       enforces: { cpu: true, memory: true, pids: true, disk: true },
       quota: ["tmpfs", "loop"],
       network: ["none"],
       trace: [],
       checkpoint: "none",
+      weaker: [...(this.#usersMissing === undefined ? [] : [{ what: "userns", why: this.#usersMissing }])],
     };
   }
 
@@ -164,6 +177,7 @@ export class OciDriver implements SandboxDriver {
     this.#closed = true;
     await Promise.allSettled(this.#creating);
     await Promise.all([...this.#running.values()].map((container) => container.destroy()));
+    this.#users?.[Symbol.dispose]();
     this.#launcher?.close();
     this.#reads.close();
     if (this.#space !== undefined) removeTree(this.#space);
@@ -197,7 +211,25 @@ export class OciDriver implements SandboxDriver {
     const space = createSpace(this.home, randomBytes(3).toString("hex")).directory;
     this.#space = space;
     this.#launcher = await Launcher.open({ perl, runtime, space, unified: cgroups.unified });
-    return { space, runtime, cgroups, reads: this.#reads, launcher: this.#launcher };
+    await this.#prepareUsers(space, this.#launcher);
+    return {
+      space,
+      runtime,
+      cgroups,
+      reads: this.#reads,
+      launcher: this.#launcher,
+      users: this.#users,
+    };
+  }
+
+  async #prepareUsers(space: string, launcher: Launcher): Promise<void> {
+    const users = new UserNamespaces(launcher, new IdRanges(this.#options.idRange));
+    this.#usersMissing =
+      this.#options.userns === "off"
+        ? "switched off by the driver's option `userns`"
+        : await whyNotMapped(space, join(this.home, "images"), users);
+    if (this.#usersMissing === undefined) this.#users = users;
+    else users[Symbol.dispose]();
   }
 }
 

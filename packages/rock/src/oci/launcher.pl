@@ -1,33 +1,37 @@
 # Starts container runtimes for a driver, one per request. It exists because of what starting a process costs a large one: the
 # page tables of a trainer with a heap of 300 MB take 13 ms to copy, those of this program 0.3 ms, and nobody's event loop waits.
-# Arguments: system call numbers, where the v2 hierarchy of a hybrid host is mounted (or nothing), the runtime. The working
-# directory is the driver's: each runtime gets as stdin and stdout a connection to `control.sock` there, on which it first says
-# whose it is. Requests on fd 0, replies on fd 1, in the frames of init.pl. When the driver goes, fd 0 ends, and so does this.
+# Arguments: system call numbers, where the v2 hierarchy of a hybrid host is mounted (or nothing), the runtime, the driver's directory,
+# where that directory is to be seen. Each runtime gets as stdin and stdout a connection to `control.sock` in that directory, on which
+# it first says whose it is. Requests on fd 0, replies on fd 1, in the frames of init.pl. When the driver goes, fd 0 ends, and so does this.
 $0 = 'ale-launcher';
 $SIG{PIPE} = 'IGNORE';
 binmode STDIN; binmode STDOUT;
-my ($numbers, $unified, $runtime) = @ARGV;
+my ($numbers, $unified, $runtime, $space, $place) = @ARGV;
 my %number = split ' ', $numbers;
-my ($NEWNS, $MS_REC, $MS_SLAVE, $MNT_DETACH, $WNOHANG) = (0x20000, 0x4000, 0x80000, 2, 1);
+my ($NEWNS, $NEWUSER, $MS_REC, $MS_SLAVE, $MS_MOVE, $MNT_DETACH, $WNOHANG) = (0x20000, 0x10000000, 0x4000, 0x80000, 0x2000, 2, 1);
 
 sub frame { my $p = pack('(N/a*)*', @_); pack('N/a*', $p) }
 sub reply { my $data = frame(@_); syswrite(STDOUT, $data) }
 sub refuse { reply('refused', "$_[0]: $!"); exit 1 }
 
-# crun refuses a host that keeps some controllers on v1 and others on v2. It works where it does not see the v2 hierarchy. What
-# is mounted below the driver's directory is seen here all the same, and its end as well: that directory is shared.
-if ($unified ne '') {
+# What is mounted below the driver's directory is seen here all the same, and its end as well: that directory is shared. It is moved to
+# where no directory on the way is closed to the sandboxes' users, because a runtime has only their rights when it enters a root.
+{
   my ($none, $root) = ('none', '/');
   syscall($number{unshare}, $NEWNS) == 0 or refuse('unshare');
   syscall($number{mount}, $none, $root, 0, $MS_REC | $MS_SLAVE, 0) == 0 or refuse('mount');
-  syscall($number{umount2}, $unified, $MNT_DETACH) == 0 or refuse("umount $unified");
+  syscall($number{mount}, $space, $place, 0, $MS_MOVE, 0) == 0 or refuse("mount $place");
+  chdir $place or refuse($place);
 }
 
-# crun copies itself into sealed memory and starts again, so that no container can overwrite it on the host; unless it finds itself
+# crun refuses a host that keeps some controllers on v1 and others on v2. It works where it does not see the v2 hierarchy.
+if ($unified ne '') { syscall($number{umount2}, $unified, $MNT_DETACH) == 0 or refuse("umount $unified") }
+
+# A runtime copies itself into sealed memory and starts again, so that no container can overwrite it on the host; unless it finds itself
 # sealed already. One sealed copy serves all.
 my $sealed;
 sub sealed_copy {
-  my ($name, $MFD_CLOEXEC_ALLOW_SEALING, $F_ADD_SEALS, $ALL_SEALS) = ('crun', 3, 1033, 15);
+  my ($name, $MFD_CLOEXEC_ALLOW_SEALING, $F_ADD_SEALS, $ALL_SEALS) = ('runtime', 3, 1033, 15);
   open(my $source, '<:raw', $runtime) or return $runtime;
   my $fd = syscall($number{memfd_create}, $name, $MFD_CLOEXEC_ALLOW_SEALING);
   return $runtime if $fd < 0 || !open($sealed, '>&=', $fd);
@@ -44,7 +48,7 @@ syscall($number{rt_sigprocmask}, 0, $mask, 0, 8);
 my $signal_fd = syscall($number{signalfd4}, -1, $mask, 8, 02004000);
 open(my $signals, '<&=', $signal_fd) or refuse('signalfd');
 
-my (%ids, %pids);
+my (%ids, %pids, %held);
 
 sub launch {
   my ($id, $log, @argv) = @_;
@@ -61,12 +65,42 @@ sub launch {
   syswrite($control, $id);
   syscall($number{dup3}, fileno $control, $_, 0) for 0, 1;
   chdir '/';
-  { exec { $program } 'crun', @argv }
+  { exec { $program } $runtime, @argv }
   print STDERR "cannot start $runtime: $!\n";
   syscall($number{exit_group}, 127);
 }
 
+# A process that does nothing but be in a user namespace of its own, until its end of the pipe is let go.
+sub user_namespace {
+  my ($id, $map) = @_;
+  my ($ready_r, $ready_w, $hold_r, $hold_w);
+  pipe($ready_r, $ready_w) && pipe($hold_r, $hold_w) or return reply('no-userns', $id, "pipe: $!");
+  my $pid = fork;
+  return reply('no-userns', $id, "fork: $!") if !defined $pid;
+  if (!$pid) {
+    close $_ for $ready_r, $hold_w, values %held;
+    syswrite($ready_w, syscall($number{unshare}, $NEWUSER) == 0 ? 'ok' : "unshare: $!");
+    close $ready_w;
+    sysread($hold_r, my $end, 1);
+    syscall($number{exit_group}, 0);
+  }
+  close $_ for $ready_w, $hold_r;
+  $held{$id} = $hold_w;
+  sysread($ready_r, my $said, 256);
+  if ($said eq 'ok') {
+    for my $file ("/proc/$pid/uid_map", "/proc/$pid/gid_map") {
+      my $out;
+      open($out, '>', $file) && defined syswrite($out, $map) or $said = "$file: $!";
+    }
+  }
+  return reply('userns', $id, $pid) if $said eq 'ok';
+  delete $held{$id};
+  reply('no-userns', $id, $said);
+}
+
 my %handlers = (
+  userns => \&user_namespace,
+  release => sub { my ($id) = @_; delete $held{$id} },
   launch => \&launch,
   kill => sub { my ($id) = @_; kill 9, $pids{$id} if $pids{$id} },
 );
@@ -81,6 +115,7 @@ while (1) {
     sysread($signals, my $info, 4096);
     while ((my $pid = waitpid(-1, $WNOHANG)) > 0) {
       my $id = delete $ids{$pid};
+      next if !defined $id;
       delete $pids{$id};
       reply('exit', $id, $? & 127 ? 128 + ($? & 127) : $? >> 8);
     }

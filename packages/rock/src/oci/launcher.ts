@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { closeSync, existsSync, openSync, realpathSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { AleError } from "@ale/core";
 import { MS_BIND, MS_SHARED, mount } from "../host/native.ts";
 import { syscallNumbers } from "../host/syscalls.ts";
@@ -18,6 +19,11 @@ export interface Launched {
   kill(): void;
 }
 
+interface PendingNamespace {
+  readonly resolve: (pid: number) => void;
+  readonly reject: (error: AleError) => void;
+}
+
 interface Pending {
   readonly connect: (socket: Socket | null) => void;
   readonly exit: () => void;
@@ -28,7 +34,7 @@ export interface LauncherRequest {
   readonly runtime: string;
   /** The driver's directory. */
   readonly space: string;
-  /** Where a hybrid host keeps its v2 hierarchy, to be hidden from the runtime. */
+  /** Where a hybrid host keeps its v2 hierarchy, to be hidden from a runtime that cannot stand it. */
   readonly unified: string | undefined;
 }
 
@@ -36,31 +42,33 @@ export class Launcher {
   readonly #child: ChildProcess;
   readonly #server: Server;
   readonly #pending = new Map<string, Pending>();
+  readonly #namespaces = new Map<string, PendingNamespace>();
+  readonly #space: string;
+  readonly #place: string;
   #gone = false;
 
   /** Throws an AleError. */
   static async open(request: LauncherRequest): Promise<Launcher> {
     const { space, unified } = request;
-    if (unified !== undefined) share(space);
+    share(space);
+    const place = placeFor(space);
     const server = createServer();
     await listen(server, space);
-    const argv = [join(import.meta.dirname, "launcher.pl"), syscallNumbers(), unified ?? "", request.runtime];
+    const program = join(import.meta.dirname, "launcher.pl");
+    const argv = [program, syscallNumbers(), unified ?? "", request.runtime, space, place];
     // Detached: Ctrl-C in the owner's terminal is for the owner, who then ends its sandboxes in order.
     const child = spawn(request.perl, argv, {
       stdio: ["pipe", "pipe", "inherit"],
       detached: true,
       cwd: space,
     });
-    const launcher = new Launcher(child, server);
+    const launcher = new Launcher(child, server, space, place);
     const refusal = await launcher.#ready;
     launcher.#keepAlive();
     if (refusal === undefined) return launcher;
     launcher.close();
     throw new AleError("launcher-failed", `cannot prepare for starting containers: ${refusal}`, {
-      next:
-        unified === undefined
-          ? "run `./ale doctor`"
-          : "run as root with the right to mount, or boot with cgroup v2 only",
+      next: "run as root with the right to make mount namespaces (in a container: with CAP_SYS_ADMIN)",
     });
   }
 
@@ -68,8 +76,10 @@ export class Launcher {
   readonly #ready: Promise<string | undefined>;
   #settleReady: (refusal: string | undefined) => void = () => {};
 
-  private constructor(child: ChildProcess, server: Server) {
+  private constructor(child: ChildProcess, server: Server, space: string, place: string) {
     this.#child = child;
+    this.#space = space;
+    this.#place = place;
     this.#server = server;
     this.#ready = new Promise((resolve) => {
       this.#settleReady = resolve;
@@ -84,6 +94,42 @@ export class Launcher {
     child.once("exit", () => this.#end("the launcher ended"));
     child.unref();
     server.unref();
+  }
+
+  /** How runtimes name a path below the driver's directory. */
+  seen(path: string): string {
+    const inside = relative(this.#space, path);
+    if (inside.startsWith("..")) throw new RangeError(`${path} is not below ${this.#space}`);
+    return join(this.#place, inside);
+  }
+
+  /**
+   * Makes a user namespace with this map of users and groups and lets `open` take hold of it (a path in /proc), without which it is gone
+   * again. Throws an AleError.
+   */
+  async userNamespace(map: string, open: (path: string) => number): Promise<number> {
+    const id = randomBytes(8).toString("hex");
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    this.#namespaces.set(id, { resolve, reject });
+    this.#keepAlive();
+    if (this.#gone) this.#refuseNamespace(id, "the launcher ended");
+    else this.#child.stdin!.write(encodeFrame(["userns", id, map]));
+    try {
+      return open(`/proc/${await promise}/ns/user`);
+    } finally {
+      if (!this.#gone) this.#child.stdin!.write(encodeFrame(["release", id]));
+    }
+  }
+
+  #refuseNamespace(id: string, why: string): void {
+    const pending = this.#namespaces.get(id);
+    this.#namespaces.delete(id);
+    this.#keepAlive();
+    pending?.reject(
+      new AleError("userns-failed", `cannot make a user namespace: ${why}`, {
+        next: 'raise user.max_user_namespaces, or open the driver with userns: "off"',
+      }),
+    );
   }
 
   /** `log` gets what the runtime and PID 1 have to say on stderr. */
@@ -113,6 +159,12 @@ export class Launcher {
     if (type === "ready") this.#settleReady(undefined);
     else if (type === "refused") this.#settleReady(fields[0] ?? "");
     else if (type === "exit") this.#exited(fields[0] ?? "");
+    else if (type === "no-userns") this.#refuseNamespace(fields[0] ?? "", fields[1] ?? "");
+    else if (type === "userns") {
+      this.#namespaces.get(fields[0] ?? "")?.resolve(Number(fields[1]));
+      this.#namespaces.delete(fields[0] ?? "");
+      this.#keepAlive();
+    }
   }
 
   /** A runtime's first words are its sandbox's id; nothing follows them before we speak. */
@@ -138,13 +190,14 @@ export class Launcher {
     this.#gone = true;
     this.#settleReady(reason);
     for (const id of [...this.#pending.keys()]) this.#exited(id);
+    for (const id of [...this.#namespaces.keys()]) this.#refuseNamespace(id, reason);
   }
 
   /** The launcher alone does not keep its owner from ending; a sandbox that is not yet gone does. */
   #keepAlive(): void {
     const streams = [this.#child.stdin, this.#child.stdout] as unknown as { ref(): void; unref(): void }[];
     for (const stream of streams) {
-      if (this.#pending.size > 0) stream.ref();
+      if (this.#pending.size + this.#namespaces.size > 0) stream.ref();
       else stream.unref();
     }
   }
@@ -161,6 +214,18 @@ async function listen(server: Server, space: string): Promise<void> {
   } finally {
     closeSync(directory);
   }
+}
+
+/** A directory that every system has and every user may enter, and that the runtime does not need; its own content is out of sight. */
+function placeFor(space: string): string {
+  const found = ["/mnt", "/media", "/srv", "/opt"].find(
+    (path) => existsSync(path) && !realpathSync(space).startsWith(`${path}/`),
+  );
+  if (found === undefined)
+    throw new AleError("launcher-failed", "none of the directories /mnt, /media, /srv, /opt exists", {
+      next: "make /mnt",
+    });
+  return found;
 }
 
 function share(directory: string): void {

@@ -9,6 +9,8 @@ export interface ConfigRequest {
   readonly init: readonly string[];
   readonly limits: Limits;
   readonly cgroupsPath: string;
+  /** The sandbox's users are `size` numbers of the host from `first` on. Without it they are the host's own. */
+  readonly users?: { readonly first: number; readonly size: number } | undefined;
   /** Null: leave the compilation to the runtime. */
   readonly compileSeccomp: (profile: SeccompProfile) => Buffer | null;
 }
@@ -57,7 +59,7 @@ export function ociConfig(request: ConfigRequest) {
     // Spares the runtime the compilation; one that does not know the annotation compiles `linux.seccomp`.
     annotations: bpf === null ? {} : { "run.oci.seccomp_bpf_data": bpf.toString("base64") },
     linux: {
-      namespaces: ["pid", "ipc", "uts", "mount", "cgroup", "network"].map((type) => ({ type })),
+      ...namespacesOf(request.users),
       maskedPaths: MASKED,
       readonlyPaths: READ_ONLY,
       seccomp,
@@ -65,6 +67,13 @@ export function ociConfig(request: ConfigRequest) {
       resources: resourcesOf(request.limits),
     },
   };
+}
+
+function namespacesOf(users: ConfigRequest["users"]) {
+  const shared = ["pid", "ipc", "uts", "mount", "cgroup", "network"].map((type) => ({ type }));
+  if (users === undefined) return { namespaces: shared };
+  const mappings = [{ containerID: 0, hostID: users.first, size: users.size }];
+  return { namespaces: [...shared, { type: "user" }], uidMappings: mappings, gidMappings: mappings };
 }
 
 function processOf(request: ConfigRequest) {

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { closeSync, constants, mkdirSync, openSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { AleError, type Limits } from "@ale/core";
@@ -8,15 +8,24 @@ import { MS_NODEV, MS_NOSUID, mount } from "../host/native.ts";
 import { findTool } from "../host/tools.ts";
 import type { LocalImage } from "../image/local-image.ts";
 import type { SandboxSpec } from "../port/sandbox.ts";
+import { mountOverlay } from "./overlay.ts";
+import type { SandboxUsers } from "./sandbox-users.ts";
 import type { Places } from "./state.ts";
 
 /** The root filesystem of a sandbox: the image below, a bounded writable layer above, the spec's files in it. */
 
 const TMPFS_MAGIC = 0x01021994;
-const { O_RDONLY, O_DIRECTORY } = constants;
 
-/** Throws an AleError or a SystemCallError; what is mounted by then is the caller's to unmount. */
-export async function mountRoot(place: Places, image: LocalImage, limits: Limits): Promise<void> {
+/**
+ * Layers are kept with the numbers of users that the image has; `users` maps them to those of this sandbox, so that any number of sandboxes
+ * share them. Throws an AleError or a SystemCallError; what is mounted by then is the caller's to unmount.
+ */
+export async function mountRoot(
+  place: Places,
+  image: LocalImage,
+  limits: Limits,
+  users?: SandboxUsers,
+): Promise<void> {
   mkdirSync(place.layer);
   mkdirSync(place.root);
   if (fitsInMemory(limits)) mountMemory(place, limits.diskBytes);
@@ -24,16 +33,7 @@ export async function mountRoot(place: Places, image: LocalImage, limits: Limits
   const [upper, work] = [join(place.layer, "upper"), join(place.layer, "work")];
   for (const path of [upper, work]) mkdirSync(path, { mode: 0o755 });
   for (const name of ["bundle", "runtime"]) mkdirSync(join(place.layer, name), { mode: 0o700 });
-  const opened = [upper, work, ...image.layers].map((path) => openSync(path, O_RDONLY | O_DIRECTORY));
-  try {
-    // The sandbox can read its mount table; named by descriptor, the layers do not tell it where they lie on the host.
-    const [upperdir, workdir, ...lower] = opened.map((fd) => `/proc/self/fd/${fd}`);
-    // volatile: nothing is synced to a disk when the sandbox goes; there is nothing to keep.
-    const data = `lowerdir=${lower.join(":")},upperdir=${upperdir},workdir=${workdir},volatile`;
-    mount({ type: "overlay", source: "ale", target: place.root, flags: MS_NOSUID | MS_NODEV, data });
-  } finally {
-    for (const fd of opened) closeSync(fd);
-  }
+  mountOverlay({ layer: place.layer, lower: image.layers, root: place.root, users });
 }
 
 /**

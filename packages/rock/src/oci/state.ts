@@ -1,4 +1,12 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { removeTree } from "../host/mounts.ts";
@@ -40,7 +48,9 @@ export interface Space {
 export function createSpace(home: string, unique: string): Space {
   const owner = self();
   const directory = join(home, "rock", `${ownerName(owner)}-${unique}`);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  // Its sandboxes' roots are entered through it; what is in it cannot be listed.
+  mkdirSync(directory, { recursive: true, mode: 0o711 });
+  chmodSync(directory, 0o711);
   return { directory, owner };
 }
 

@@ -25,4 +25,6 @@ export interface Capabilities {
   readonly trace: readonly ("kernel-log" | "tracefs")[];
   /** `layers`: constant-time snapshots by sealing the writable layer. `commit`: by the engine. */
   readonly checkpoint: "layers" | "commit" | "none";
+  /** What is weaker on this host than it could be, and why, in words for people. */
+  readonly weaker: readonly { readonly what: string; readonly why: string }[];
 }
