@@ -4,26 +4,33 @@ import { syscallNumbers } from "../host/syscalls.ts";
 
 /** What the driver tells PID 1 about itself and the machine. */
 
-let program: string | undefined;
 let script: string | undefined;
 
 /** In the order in which they are joined. */
 const PARTS = ["base", "streams", "processes", "programs", "shells", "links", "main"] as const;
+const programs = new Map<string, string>();
 
 const besideThis = (name: string): string => readFileSync(join(import.meta.dirname, name), "utf8");
 
-/** The argument vector of PID 1. The program travels in it, so that an image needs nothing of ours. */
-export function initArgv(): string[] {
-  program ??= PARTS.map((part) => besideThis(join("init", `${part}.pl`)))
+/** The argument vector of PID 1. The program travels in it, so that an image needs nothing of ours. `more`: a driver's own part, joined before the last one. */
+export function initArgv(more = ""): string[] {
+  const known = programs.get(more);
+  const program = known ?? joined(more);
+  if (known === undefined) programs.set(more, program);
+  return ["/usr/bin/perl", "-e", program];
+}
+
+function joined(more: string): string {
+  const parts = PARTS.map((part) => besideThis(join("init", `${part}.pl`)));
+  return [...parts.slice(0, -1), more, ...parts.slice(-1)]
     .join("\n")
     .split("\n")
     .filter((line) => !/^\s*(#|$)/.test(line))
     .join("\n");
-  return ["/usr/bin/perl", "-e", program];
 }
 
-/** The fields of the first frame. */
-export function startFields(): string[] {
+/** The fields of the first frame. `arch`: of the machine that the sandbox runs on. */
+export function startFields(arch: string = process.arch): string[] {
   script ??= besideThis("session.sh");
-  return [syscallNumbers(), script];
+  return [syscallNumbers(arch), script];
 }

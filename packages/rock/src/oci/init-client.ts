@@ -1,6 +1,8 @@
 import { AleError } from "@ale/core";
-import type { Listener, Reply } from "../inside/control.ts";
-import { LONGEST_TIMER_MS, type RunningContainer } from "./container.ts";
+import type { ControlChannel, Listener, Reply } from "../inside/control.ts";
+import type { EndReason } from "../port/sandbox.ts";
+import type { Activity } from "./activity.ts";
+import { LONGEST_TIMER_MS } from "./container.ts";
 
 /** The driver's side of what a sandbox asks of its PID 1. One that no longer answers ends the sandbox. */
 
@@ -19,19 +21,29 @@ export interface RequestOptions {
   readonly onFrame?: (type: string, fields: readonly Buffer[]) => void;
 }
 
-export class InitClient {
-  #container: RunningContainer;
+/** What a driver's container has for the client of its PID 1, whatever runs it. */
+export interface Inhabited {
+  readonly id: string;
+  readonly control: ControlChannel;
+  readonly activity: Activity;
+  /** Takes in who has read what so far. */
+  readonly reads: { collect(): void };
+  destroy(reason?: EndReason): Promise<void>;
+}
 
-  constructor(container: RunningContainer) {
+export class InitClient {
+  #container: Inhabited;
+
+  constructor(container: Inhabited) {
     this.#container = container;
   }
 
   /** The sandbox lives on in another container: what is asked from now on is asked there. */
-  replace(container: RunningContainer): void {
+  replace(container: Inhabited): void {
     this.#container = container;
   }
 
-  get container(): RunningContainer {
+  get container(): Inhabited {
     return this.#container;
   }
 
@@ -96,7 +108,7 @@ export class InitClient {
 }
 
 /** In two steps: after the first, an answer that waited for a busy event loop is still heard. */
-function giveUpAfter(container: RunningContainer, ms: number): { cancel(): void } {
+function giveUpAfter(container: Inhabited, ms: number): { cancel(): void } {
   let timer = setTimeout(
     () => {
       timer = setTimeout(() => void container.destroy("unresponsive"), LAST_CALL_MS);
