@@ -7,18 +7,19 @@ import swagger from "@fastify/swagger";
 import websocket from "@fastify/websocket";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import {
-  hasZodFastifySchemaValidationErrors,
   jsonSchemaTransform,
   jsonSchemaTransformObject,
   serializerCompiler,
   validatorCompiler,
   type ZodTypeProvider,
 } from "fastify-type-provider-zod";
+import { problemOf, statusOf } from "../wire/problem.ts";
 import { type Audit, argvDigest } from "./audit.ts";
 import { type Authenticator, allows, type Caller, type Scope } from "./caller.ts";
 import { hostCheck, originCheck } from "./host-check.ts";
-import { type Problem, problemOf, statusOf } from "./problem.ts";
+import type { Metrics } from "./metrics.ts";
 import type { SandboxService } from "./service.ts";
+import { errorOf } from "./thrown.ts";
 
 /**
  * The HTTP application into which every API of the server is put: who calls is known, allowed and written down before a route sees a
@@ -42,6 +43,13 @@ export const DEFAULT_LIMITS: AppLimits = {
   connections: 4_096,
 };
 
+declare module "fastify" {
+  interface FastifyInstance {
+    /** Writes the audit's line of a call that no longer is an HTTP request: of a WebSocket, when it ends. */
+    audited(request: FastifyRequest, status: number): void;
+  }
+}
+
 export type App = FastifyInstance<
   Server,
   import("node:http").IncomingMessage,
@@ -64,6 +72,7 @@ export interface AppOptions {
   readonly service: SandboxService;
   readonly auth: Authenticator;
   readonly audit: Audit;
+  readonly metrics?: Metrics;
   readonly plugins?: readonly AppPlugin[];
   readonly tls?: { readonly key: string; readonly cert: string };
   readonly limits?: Partial<AppLimits>;
@@ -76,6 +85,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** What a caller needs; `public`: not even a token. */
     scope?: Scope | "public";
+    /** The body is read by the route as it comes; without, it must have come within `requestTimeoutMs`. */
+    stream?: boolean;
   }
   interface FastifyRequest {
     /** Throws for public routes, where nobody is known. */
@@ -96,7 +107,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     trustProxy: false,
     return503OnClosing: false,
     routerOptions: { maxParamLength: 512 },
-    forceCloseConnections: true,
+    forceCloseConnections: "idle",
   }).withTypeProvider<ZodTypeProvider>() as unknown as App;
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
@@ -106,7 +117,7 @@ export async function createApp(options: AppOptions): Promise<App> {
       next: "GET /v1/openapi.json lists what there is",
     });
   });
-  guard(app, options);
+  guard(app, options, limits.requestTimeoutMs);
   await app.register(rateLimit, {
     max: limits.callsPerMinute,
     timeWindow: 60_000,
@@ -123,6 +134,7 @@ export async function createApp(options: AppOptions): Promise<App> {
       info: { title: "ALE sandboxes", version: "1", description: "Sandboxes over HTTP." },
       components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
     },
+    hideUntagged: true,
     transform: jsonSchemaTransform,
     transformObject: jsonSchemaTransformObject,
   });
@@ -156,9 +168,10 @@ function httpServer(handler: RequestListener, limits: AppLimits, tls: AppOptions
 }
 
 /** Who calls, whether they may, and the line in the audit: before and after every route of every plugin. */
-function guard(app: App, options: AppOptions): void {
+function guard(app: App, options: AppOptions, requestTimeoutMs: number): void {
   const { audit, auth } = options;
   const checkHost = hostCheck(options.hosts);
+  app.decorate("audited", (request: FastifyRequest, status: number) => record(audit, request, status));
   app.decorateRequest("noted", null as never);
   app.decorateRequest("caller", {
     getter(this: FastifyRequest): Caller {
@@ -196,10 +209,30 @@ function guard(app: App, options: AppOptions): void {
         },
       );
   });
-  app.addHook("onResponse", async (request, reply) => record(audit, request, reply.statusCode));
+  app.addHook("preParsing", async (request, _reply, payload) => {
+    if (request.routeOptions.config.stream !== true) refuseSlow(payload, requestTimeoutMs);
+    return payload;
+  });
+  app.addHook("onResponse", async (request, reply) => {
+    record(audit, request, reply.statusCode);
+    const route = request.routeOptions.url ?? "(none)";
+    options.metrics?.call(request.method, route, reply.statusCode, reply.elapsedTime);
+  });
 }
 
-export function record(audit: Audit, request: FastifyRequest, status: number): void {
+/** A body that dribbles in is given up. */
+function refuseSlow(payload: NodeJS.ReadableStream, timeoutMs: number): void {
+  if (!payload.readable) return;
+  const timer = setTimeout(
+    () =>
+      payload.emit("error", new AleError("request-timeout", `the body did not come within ${timeoutMs} ms`)),
+    timeoutMs,
+  );
+  const done = (): void => clearTimeout(timer);
+  payload.once("end", done).once("close", done).once("error", done);
+}
+
+function record(audit: Audit, request: FastifyRequest, status: number): void {
   const { noted } = request;
   const { sandboxId } = (request.params ?? {}) as { sandboxId?: string };
   audit.write({
@@ -241,33 +274,11 @@ const unauthorized = (): AleError =>
     next: "send the header Authorization: Bearer TOKEN",
   });
 
-/** What a route threw, as an AleError, with the fields that were wrong where the request was not valid. */
-export function errorOf(error: unknown): { readonly error: AleError; readonly issues?: Problem["issues"] } {
-  if (error instanceof AleError) return { error };
-  if (hasZodFastifySchemaValidationErrors(error)) {
-    const where = error.validationContext ?? "request";
-    const issues = error.validation.map(({ instancePath, message }) => ({
-      path: `${where}${instancePath === "/" ? "" : instancePath}`,
-      message: message ?? "is not valid",
-    }));
-    const text = issues.map(({ path, message }) => `${path}: ${message}`).join("; ");
-    return { error: new AleError("request-invalid", text.slice(0, 2_000)), issues };
-  }
-  const { code, message, statusCode } = error as Error & { code?: string; statusCode?: number };
-  if (code === "FST_ERR_CTP_BODY_TOO_LARGE")
-    return {
-      error: new AleError("body-too-large", "the body is larger than the server reads into memory", {
-        next: "send files as streams: PUT …/files/content, or a tar by PUT …/files/archive",
-      }),
-    };
-  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
-    return { error: new AleError("request-invalid", message) };
-  return { error: new AleError(typeof code === "string" ? code : "internal", message, { cause: error }) };
-}
-
-function sendProblem(thrown: unknown, _request: FastifyRequest, reply: FastifyReply): void {
+function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const { error, issues } = errorOf(thrown);
   const status = statusOf(error.code);
+  // A body that was not read to its end cannot be skipped safely.
+  if (!request.raw.complete) reply.header("connection", "close");
   if (status === 401) reply.header("www-authenticate", "Bearer");
   reply
     .code(status)

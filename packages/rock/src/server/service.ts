@@ -139,6 +139,10 @@ export class SandboxService implements AsyncDisposable {
     return [...this.#ledger.records()];
   }
 
+  tenants(): Set<string> {
+    return new Set(this.everything().map(({ tenant }) => tenant));
+  }
+
   usage(tenant: string): Usage {
     const reserved = [...this.#reserved].filter((record) => record.tenant === tenant);
     return usageOf([...this.#ledger.records(tenant), ...reserved]);

@@ -30,6 +30,7 @@ export interface NewToken {
 }
 
 const PREFIX = "ale_";
+export const newToken = (): string => `${PREFIX}${randomBytes(32).toString("base64url")}`;
 const digestOf = (token: string): Buffer => createHash("sha256").update(token).digest();
 
 export class TokenStore implements Authenticator {
@@ -65,7 +66,7 @@ export class TokenStore implements Authenticator {
   /** The token itself is returned here and never again. */
   create(request: NewToken): { readonly id: string; readonly token: string } {
     this.#read();
-    const token = `${PREFIX}${randomBytes(32).toString("base64url")}`;
+    const token = newToken();
     const stored = StoredToken.safeParse({
       id: `tok-${randomBytes(6).toString("hex")}`,
       tenant: request.tenant,
@@ -129,8 +130,14 @@ function parsed(text: string): unknown {
   }
 }
 
-/** Everybody is the same caller. Only for a server that none but its own user can reach. */
-export const anonymous = (caller: Caller): Authenticator => ({ authenticate: () => caller });
+/** One more token, known to this process alone; any other is asked of `rest`. */
+export function oneToken(token: string, caller: Caller, rest: Authenticator): Authenticator {
+  const digest = digestOf(token);
+  return {
+    authenticate: (sent) =>
+      sent !== undefined && timingSafeEqual(digestOf(sent), digest) ? caller : rest.authenticate(sent),
+  };
+}
 
 /** Known tokens are who they are; calls without a token are `fallback`. A wrong token is still refused. */
 export const withFallback = (store: Authenticator, fallback: Caller): Authenticator => ({

@@ -65,6 +65,7 @@ const STATUS: Readonly<Record<string, number>> = {
   "too-large": 413,
   "range-not-satisfiable": 416,
   "host-refused": 421,
+  "upgrade-required": 426,
   "too-many-requests": 429,
   "too-many-creations": 429,
   "too-many-sessions": 429,

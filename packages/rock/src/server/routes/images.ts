@@ -1,0 +1,68 @@
+import { z } from "zod";
+import { ImageList, ImageName } from "../../wire/system-schemas.ts";
+import type { App, AppContext } from "../app.ts";
+import type { ImageShelf } from "../images.ts";
+import { EventQueue, gone, sendEvents } from "../streams.ts";
+import { problems } from "./responses.ts";
+
+/** Images of the native API. */
+
+const tags = ["images"];
+
+export function imageRoutes(app: App, { closing }: AppContext, images: ImageShelf): void {
+  app.get(
+    "/images",
+    {
+      config: { scope: "sandbox:read" },
+      schema: { tags, summary: "List the images", response: { 200: ImageList, ...problems } },
+    },
+    async () => ({ images: [...(await images.list())] }),
+  );
+
+  app.post(
+    "/images/pull",
+    {
+      config: { scope: "image" },
+      schema: {
+        tags,
+        summary: "Fetch an image, with its progress as server-sent events",
+        description: "Events: `progress` {message}, `image` (the image), `error` (a problem).",
+        produces: ["text/event-stream"],
+        body: ImageName,
+        response: problems,
+      },
+    },
+    async (request, reply) => {
+      const signal = gone(request, reply, closing);
+      const queue = new EventQueue();
+      const progress = (message: string): void => {
+        if (queue.waiting < 32) void queue.push({ event: "progress", data: { message } });
+      };
+      images.pull(request.body.name, progress, signal).then(
+        (image) => {
+          void queue.push({ event: "image", data: image });
+          queue.end();
+        },
+        (error: unknown) => queue.fail(error),
+      );
+      return sendEvents(reply, queue);
+    },
+  );
+
+  app.delete(
+    "/images",
+    {
+      config: { scope: "image" },
+      schema: {
+        tags,
+        summary: "Remove an image",
+        querystring: ImageName,
+        response: { 204: z.null(), ...problems },
+      },
+    },
+    async ({ query }, reply) => {
+      await images.remove(query.name);
+      return reply.code(204).send(null);
+    },
+  );
+}

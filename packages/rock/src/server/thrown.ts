@@ -1,0 +1,27 @@
+import { AleError } from "@ale/core";
+import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
+import type { Problem } from "../wire/problem.ts";
+
+/** What a route threw, as an AleError, with the fields that were wrong where the request was not valid. */
+export function errorOf(error: unknown): { readonly error: AleError; readonly issues?: Problem["issues"] } {
+  if (error instanceof AleError) return { error };
+  if (hasZodFastifySchemaValidationErrors(error)) {
+    const where = error.validationContext ?? "request";
+    const issues = error.validation.map(({ instancePath, message }) => ({
+      path: `${where}${instancePath === "/" ? "" : instancePath}`,
+      message: message ?? "is not valid",
+    }));
+    const text = issues.map(({ path, message }) => `${path}: ${message}`).join("; ");
+    return { error: new AleError("request-invalid", text.slice(0, 2_000)), issues };
+  }
+  const { code, message, statusCode } = error as Error & { code?: string; statusCode?: number };
+  if (code === "FST_ERR_CTP_BODY_TOO_LARGE")
+    return {
+      error: new AleError("body-too-large", "the body is larger than the server reads into memory", {
+        next: "send files as streams: PUT …/files/content, or a tar by PUT …/files/archive",
+      }),
+    };
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
+    return { error: new AleError("request-invalid", message) };
+  return { error: new AleError(typeof code === "string" ? code : "internal", message, { cause: error }) };
+}
