@@ -36,6 +36,13 @@ function importsOf(file: string): string[] {
   return [...readFileSync(file, "utf8").matchAll(importPattern)].map((match) => (match[1] ?? match[2])!);
 }
 
+/** Whether a package offers a part of itself under a name of its own, e.g. `@ale/rock/client`. */
+function isPublic(name: string, part: string): boolean {
+  const manifest = join(ROOT, "packages", name, "package.json");
+  const { exports = {} } = JSON.parse(readFileSync(manifest, "utf8")) as { exports?: Record<string, string> };
+  return `.${part}` in exports;
+}
+
 const faults: string[] = [];
 const graph = new Map<string, string[]>();
 
@@ -52,7 +59,8 @@ for (const name of readdirSync(join(ROOT, "packages"))) {
     for (const target of importsOf(file)) {
       const packageImport = /^@ale\/([a-z]+)(\/.*)?$/.exec(target);
       if (packageImport) {
-        if (packageImport[2]) faults.push(`${here}: imports the inside of another package (${target})`);
+        if (packageImport[2] && !isPublic(packageImport[1]!, packageImport[2]))
+          faults.push(`${here}: imports the inside of another package (${target})`);
         if (!allowed.includes(packageImport[1]!))
           faults.push(`${here}: ${name} may not import @ale/${packageImport[1]}`);
       } else if (target.startsWith(".")) {

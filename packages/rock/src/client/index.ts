@@ -1,0 +1,1 @@
+export type { ExecBody, SandboxCreate, SandboxView } from "../wire/schemas.ts";
