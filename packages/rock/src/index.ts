@@ -1,7 +1,22 @@
 export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
 export { type Check, probeHost } from "./host/probe.ts";
 export { AGENT, type BootstrapProgress } from "./image/bootstrap.ts";
-export { BASE_IMAGE, baseImage, type EnsureOptions, ensureBaseImage, type Image } from "./image/image.ts";
+export {
+  BASE_IMAGE,
+  baseImage,
+  type EnsureOptions,
+  ensureBaseImage,
+  type Image,
+  resolveImage,
+} from "./image/image.ts";
+export { type ImageConfig, imageLabel, type LocalImage } from "./image/local-image.ts";
+export {
+  type BootstrapImageOptions,
+  bootstrapImage,
+  ensurePythonImage,
+  mapImage,
+  PYTHON_IMAGE,
+} from "./image/recipe.ts";
 export { defaultHome, OciDriver, type OciDriverOptions, openOciDriver } from "./oci/driver.ts";
 export * from "./port/capabilities.ts";
 export * from "./port/driver.ts";

@@ -14,7 +14,7 @@ import { AleError } from "@ale/core";
 import { findTool } from "../host/tools.ts";
 import { debianSources, proxySettings } from "./apt.ts";
 
-/** Bootstraps a minimal Debian root filesystem with mmdebstrap, or with debootstrap where only that is installed. */
+/** Bootstraps a Debian root filesystem with mmdebstrap, or with debootstrap where only that is installed. */
 
 /** Beyond Debian's essential set (bash, coreutils, grep, sed, tar, gzip, findutils, diffutils, perl-base, util-linux). */
 export const PACKAGES = ["mawk", "procps"] as const;
@@ -28,6 +28,10 @@ export interface BootstrapProgress {
 
 export interface BootstrapRequest {
   readonly suite: string;
+  /** Debian packages beyond the essential set; what they depend on comes with them. */
+  readonly packages: readonly string[];
+  /** Whether there is to be a user `agent`. */
+  readonly agent: boolean;
   /** Must not exist yet. */
   readonly target: string;
   readonly onProgress: (progress: BootstrapProgress) => void;
@@ -36,24 +40,24 @@ export interface BootstrapRequest {
 /** Throws an AleError. On failure the target may be half-made: the caller owns and removes it. */
 export async function bootstrap(request: BootstrapRequest, signal?: AbortSignal): Promise<void> {
   if (process.getuid?.() !== 0)
-    throw new AleError("need-root", "only root can bootstrap the base image", {
+    throw new AleError("need-root", "only root can bootstrap an image", {
       next: "run the same command with sudo",
     });
-  const { suite, target } = request;
+  const { suite, packages, target } = request;
   mkdirSync(join(target, ".."), { recursive: true });
   const startedAt = performance.now();
   const report = (step: string): void =>
     request.onProgress({ step, elapsedMs: Math.round(performance.now() - startedAt) });
-  report(`bootstrapping a minimal Debian ${suite}`);
-  if (findTool("mmdebstrap")) await runMmdebstrap(suite, target, report, signal);
-  else if (findTool("debootstrap")) await runDebootstrap(suite, target, report, signal);
+  report(`bootstrapping Debian ${suite}`);
+  if (findTool("mmdebstrap")) await runMmdebstrap(suite, packages, target, report, signal);
+  else if (findTool("debootstrap")) await runDebootstrap(suite, packages, target, report, signal);
   else
     throw new AleError("tool-missing", "neither mmdebstrap nor debootstrap is installed", {
       next: "apt install mmdebstrap",
     });
   report("trimming");
   trim(target);
-  addAgent(target);
+  if (request.agent) addAgent(target);
   report("done");
 }
 
@@ -61,6 +65,7 @@ const EXCLUDED = ["/usr/share/man", "/usr/share/doc", "/usr/share/info", "/usr/s
 
 async function runMmdebstrap(
   suite: string,
+  packages: readonly string[],
   target: string,
   report: (step: string) => void,
   signal?: AbortSignal,
@@ -69,7 +74,7 @@ async function runMmdebstrap(
   const argv = [
     "--mode=root",
     "--variant=essential",
-    `--include=${PACKAGES.join(",")}`,
+    `--include=${packages.join(",")}`,
     ...EXCLUDED.map((path) => `--dpkgopt=path-exclude=${path}/*`),
     '--aptopt=Acquire::Languages "none"',
     ...proxySettings().map((line) => `--aptopt=${line}`),
@@ -83,11 +88,12 @@ async function runMmdebstrap(
 
 async function runDebootstrap(
   suite: string,
+  packages: readonly string[],
   target: string,
   report: (step: string) => void,
   signal?: AbortSignal,
 ): Promise<void> {
-  const argv = ["--variant=minbase", `--include=${PACKAGES.join(",")}`, suite, target];
+  const argv = ["--variant=minbase", `--include=${packages.join(",")}`, suite, target];
   const mirror = /^URIs: (\S+)$/m.exec(debianSources(suite))?.[1];
   await runTool("debootstrap", mirror ? [...argv, mirror] : argv, "", report, signal);
 }

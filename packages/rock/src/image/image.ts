@@ -2,15 +2,19 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { arch } from "node:process";
-import { AleError } from "@ale/core";
+import { AleError, suggest } from "@ale/core";
 import { removeTree } from "../host/mounts.ts";
 import { isAlive, self } from "../host/owner.ts";
 import { AGENT, type BootstrapProgress, bootstrap, PACKAGES } from "./bootstrap.ts";
 import type { LocalImage } from "./local-image.ts";
+import { getName, listNames } from "./names.ts";
+import { canonicalName } from "./reference.ts";
+import { openStore, type Store } from "./store.ts";
+import { loadImage, localImageOf } from "./stored-image.ts";
 
 /**
- * Local images: immutable root filesystems that sandboxes use as the lower layer of their overlay. The only one so far is
- * `ale/base`, a minimal Debian that is bootstrapped once from the host's own package sources and then cached.
+ * Local images by name. `ale/base`, a minimal Debian, is bootstrapped once from the host's own package sources into a place of its
+ * own; all others lie in the store.
  */
 
 export const BASE_IMAGE = "ale/base";
@@ -50,10 +54,19 @@ export function baseImage(home: string, suite = debianSuite()): Image {
 
 /** The image of a spec. Throws an AleError for a name that is not known or not there. */
 export function resolveImage(home: string, name: string): LocalImage {
-  if (name !== BASE_IMAGE)
-    throw new AleError("image-unknown", `there is no image called ${name}`, {
-      next: `use ${BASE_IMAGE}; it is the only image that can be made so far`,
-    });
+  if (canonicalName(name) === canonicalName(BASE_IMAGE)) return resolveBase(home, name);
+  const store = openStore(home);
+  const target = getName(store, name)?.target;
+  if (target?.type === "mapped") {
+    const image = resolveImage(home, target.to);
+    return { ...image, name, mappedTo: image.mappedTo ?? target.to };
+  }
+  const image = target && loadImage(store, target.manifest);
+  if (image === undefined) throw unknownImage(store, name);
+  return localImageOf(store, name, image);
+}
+
+function resolveBase(home: string, name: string): LocalImage {
   const image = baseImage(home);
   if (!existsSync(image.rootfs))
     throw new AleError("image-missing", `the base image is not in ${join(home, "images")}`, {
@@ -65,6 +78,15 @@ export function resolveImage(home: string, name: string): LocalImage {
     layers: [image.rootfs],
     config: { env: {}, workdir: "/", user: AGENT.name, entrypoint: [], command: [], exposedPorts: [] },
   };
+}
+
+function unknownImage(store: Store, name: string): AleError {
+  const known = [BASE_IMAGE, ...listNames(store).map((record) => record.name.replace(/:latest$/, ""))];
+  const meant = suggest(name, known);
+  const pull = `get it with \`ale rock image pull ${name}\`, or map the name to a local image`;
+  return new AleError("image-unknown", `there is no local image called ${name}`, {
+    next: meant === undefined ? pull : `did you mean ${meant}? Otherwise ${pull}`,
+  });
 }
 
 const underway = new Map<string, Promise<Image>>();
@@ -104,6 +126,8 @@ async function build(
     await bootstrap(
       {
         suite: debianSuite(),
+        packages: PACKAGES,
+        agent: true,
         target: join(directory, "rootfs"),
         onProgress: options.onProgress ?? (() => {}),
       },

@@ -22,3 +22,7 @@ export interface LocalImage {
   /** The image that really lies behind the name, where the user mapped the name to another one. */
   readonly mappedTo?: string;
 }
+
+/** What results say that they were made with: which content, and whether the name only stood for it. */
+export const imageLabel = (image: LocalImage): string =>
+  `${image.name}@${image.digest}${image.mappedTo === undefined ? "" : ` (mapped to ${image.mappedTo})`}`;
