@@ -12,7 +12,7 @@ import { runtimeVersion } from "../host/runtime.ts";
 import { isSupportedMachine } from "../host/syscalls.ts";
 import { findTool } from "../host/tools.ts";
 import { resolveImage } from "../image/image.ts";
-import type { LocalImage } from "../image/local-image.ts";
+import { imageLabel, type LocalImage } from "../image/local-image.ts";
 import type { Capabilities } from "../port/capabilities.ts";
 import type { Pool, ReapReport, SandboxDriver } from "../port/driver.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
@@ -116,7 +116,7 @@ export class OciDriver implements SandboxDriver {
     const id = spec.id === undefined ? freshSandboxId() : claimId(spec.id, this.home, host.cgroups);
     writeSandboxState(host.space, {
       id,
-      image: `${image.name}@${image.digest}`,
+      image: imageLabel(image),
       createdAtMs: Date.now(),
       labels: { ...spec.labels },
       owner: self(),
