@@ -1,5 +1,16 @@
 export * from "./fingerprint.ts";
 export { EpisodeMonitor, type MonitorReport, protectedPathsOf } from "./monitor.ts";
+export type { Imported, ImportFault, OutsideAlarm } from "./outside/alarm.ts";
+export { FieldMap } from "./outside/formats.ts";
+export { type ImportFormat, type ImportOptions, importAlarms } from "./outside/import.ts";
+export {
+  type Candidate,
+  type ClockSkew,
+  type Landing,
+  type LandingOptions,
+  landAlarms,
+  type NetworkAct,
+} from "./outside/landing.ts";
 export { effectsOf, type PathEffect } from "./path-effects.ts";
 export * from "./penalty.ts";
 export * from "./rule.ts";
