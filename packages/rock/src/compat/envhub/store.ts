@@ -103,7 +103,9 @@ export class EnvHubStore implements Disposable {
     return all.filter(
       ({ owner, tags }) =>
         (filter.owner === undefined || filter.owner === owner) &&
-        (filter.tags === undefined || filter.tags.length === 0 || filter.tags.some((tag) => tags.includes(tag))),
+        (filter.tags === undefined ||
+          filter.tags.length === 0 ||
+          filter.tags.some((tag) => tags.includes(tag))),
     );
   }
 

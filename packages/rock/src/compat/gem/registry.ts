@@ -73,8 +73,7 @@ export class GemRegistry {
 
   /** Throws an AleError `environment-unknown`. */
   get(id: string): GemEnvironment {
-    const found =
-      this.#environments.get(id) ?? this.#sources.map((source) => source.find(id)).find(Boolean);
+    const found = this.#environments.get(id) ?? this.#sources.map((source) => source.find(id)).find(Boolean);
     if (found) return found;
     const known = this.ids();
     throw new AleError("environment-unknown", `there is no environment ${JSON.stringify(id.slice(0, 200))}`, {

@@ -12,8 +12,7 @@ export interface NohupSubmission {
   readonly rewritten: string;
 }
 
-const SUBMISSION =
-  /^nohup ([\s\S]+) < \/dev\/null > ([^\n]+?) 2>&1 & echo PIDSTART\$\{!\}PIDEND; ?disown$/;
+const SUBMISSION = /^nohup ([\s\S]+) < \/dev\/null > ([^\n]+?) 2>&1 & echo PIDSTART\$\{!\}PIDEND; ?disown$/;
 
 /** A disowned job is forgotten with its exit code; one disowned with -h only outlives its shell. */
 export function parseSubmission(text: string): NohupSubmission | undefined {

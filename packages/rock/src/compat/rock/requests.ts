@@ -4,7 +4,10 @@ import { DECODE_ERRORS } from "./python-text.ts";
 /** The bodies of ROCK's sandbox routes. Unknown keys are ignored, as ROCK does. */
 
 const NonBlank = z.string().trim().min(1, "must not be blank");
-const Flag = z.boolean().nullish().transform((value) => value ?? false);
+const Flag = z
+  .boolean()
+  .nullish()
+  .transform((value) => value ?? false);
 const Environment = z.record(z.string(), z.string()).nullish();
 const Seconds = z.number().positive().max(31_536_000).nullish();
 

@@ -1,0 +1,347 @@
+import { AleError } from "@ale/core";
+import type { FastifyRequest } from "fastify";
+import { z } from "zod";
+import type { App } from "../../server/app.ts";
+import type { SandboxRecord } from "../../server/record.ts";
+import type { RockContext } from "./context.ts";
+import { badRequest, CODES, success } from "./envelope.ts";
+import { Batch, ListQuery, SandboxId, StartRequest, StatusQuery, Warmup } from "./requests.ts";
+import { Answer, pathRoute, route } from "./route.ts";
+import { createRequestOf, hostSize } from "./start.ts";
+import { hostOf, requireShown, statusOf } from "./status.ts";
+
+/** ROCK's lifecycle: start, look, stop, restart, delete, list. */
+
+/** `start` answers when it runs, or after so long. */
+const START_WAIT_MS = 80_000;
+/** The first look at a pending sandbox is answered when it runs. Some clients give up a look after 10 s. */
+const STATUS_WAIT_MS = 4_500;
+
+export function lifecycleRoutes(app: App, context: RockContext): void {
+  startRoutes(app, context);
+  statusRoutes(app, context);
+  endRoutes(app, context);
+  listRoutes(app, context);
+  quietRoutes(app, context);
+}
+
+function startRoutes(app: App, context: RockContext): void {
+  const { service } = context;
+  const common = { method: "POST", scope: "sandbox:write", schema: StartRequest } as const;
+  route(
+    app,
+    context,
+    { ...common, path: "/start_async", failure: "async start sandbox failed" },
+    async ({ input, tenant, request }) => started(begin(context, tenant, input, request), request),
+  );
+  route(
+    app,
+    context,
+    { ...common, path: "/start", failure: "start sandbox failed" },
+    async ({ input, tenant, request, signal }) => {
+      const { id } = begin(context, tenant, input, request);
+      const record = await service.wait(tenant, id, { timeoutMs: START_WAIT_MS }, signal);
+      if (record.state === "running") return started(record, request);
+      const { failure } = record;
+      if (failure !== null) throw new AleError(failure.code, failure.message);
+      throw new AleError("start-timeout", `${id} is still ${record.state} after ${START_WAIT_MS / 1000} s`);
+    },
+  );
+}
+
+function begin(
+  { service, options }: RockContext,
+  tenant: string,
+  input: StartRequest,
+  request: FastifyRequest,
+): SandboxRecord {
+  const header = (name: string): string => {
+    const value = request.headers[name];
+    return typeof value === "string" && value !== "" ? value.slice(0, 200) : "default";
+  };
+  const asker = {
+    userId: header("x-user-id"),
+    experimentId: header("x-experiment-id"),
+    namespace: header("x-namespace"),
+    cluster: header("x-cluster"),
+  };
+  const host = hostSize(options.freeDiskBytes?.() ?? 64 * 2 ** 30);
+  const create = createRequestOf(input, asker, host, options.maxAllowed);
+  try {
+    return service.create(tenant, create);
+  } catch (error) {
+    if (error instanceof AleError && error.code === "id-taken")
+      throw badRequest(`Sandbox ${input.sandbox_id} already exists`);
+    throw error;
+  }
+}
+
+function started(record: SandboxRecord, request: FastifyRequest): Record<string, unknown> {
+  const { cpus, memory, disk, host_name, host_ip } = statusOf(record, request.socket.localAddress);
+  return {
+    code: CODES.ok,
+    exit_code: null,
+    failure_reason: null,
+    sandbox_id: record.id,
+    host_name,
+    host_ip,
+    cpus,
+    memory,
+    disk,
+    disk_limit_rootfs: disk,
+  };
+}
+
+function statusRoutes(app: App, context: RockContext): void {
+  const { service } = context;
+  route(
+    app,
+    context,
+    {
+      method: "GET",
+      path: "/get_status",
+      scope: "sandbox:read",
+      failure: "get sandbox status failed",
+      schema: StatusQuery,
+    },
+    async ({ input, tenant, request, signal }) => {
+      const id = input.sandbox_id;
+      const first = requireShown(getOr404(context, tenant, id), input.include_all_states);
+      const record =
+        first.state === "pending"
+          ? await service.wait(tenant, id, { timeoutMs: STATUS_WAIT_MS }, signal)
+          : first;
+      await touch(context, tenant, record);
+      return statusOf(record, request.socket.localAddress);
+    },
+  );
+  route(
+    app,
+    context,
+    { method: "GET", path: "/is_alive", scope: "sandbox:read", failure: null, schema: SandboxId },
+    async ({ input, tenant, request }) => {
+      const alive = service.list(tenant, { states: ["running"] }).some(({ id }) => id === input.sandbox_id);
+      return { is_alive: alive, message: hostOf(request.socket.localAddress).host_name };
+    },
+  );
+  route(
+    app,
+    context,
+    {
+      method: "GET",
+      path: "/get_sandbox_statistics",
+      scope: "sandbox:read",
+      failure: "get sandbox statistics failed",
+      schema: SandboxId,
+    },
+    async ({ input, tenant, signal }) => {
+      const sandbox = await service.use(tenant, input.sandbox_id, signal);
+      const { limits } = sandbox.spec;
+      const before = await sandbox.stats();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const stats = await sandbox.stats();
+      const percent = (part: number | null, whole: number): number =>
+        part === null ? 0 : Math.round((part / whole) * 10_000) / 100;
+      const busyMs = stats.cpuMs === null || before.cpuMs === null ? null : stats.cpuMs - before.cpuMs;
+      return {
+        cpu: percent(busyMs, Math.max(1, stats.uptimeMs - before.uptimeMs) * limits.cpus),
+        mem: percent(stats.memoryBytes, limits.memoryBytes),
+        disk: percent(stats.diskBytes, limits.diskBytes),
+        disk_log_percent: 0,
+        disk_dind_percent: 0,
+        net: 0,
+      };
+    },
+  );
+}
+
+/** ROCK words it this way, and clients look for the words. */
+function getOr404({ service }: RockContext, tenant: string, id: string): SandboxRecord {
+  try {
+    return service.get(tenant, id);
+  } catch (error) {
+    if (error instanceof AleError && error.code === "sandbox-unknown")
+      throw badRequest(`Sandbox ${id} not found`);
+    throw error;
+  }
+}
+
+/** Looking at a sandbox counts as using it: its client is still there. */
+async function touch({ service }: RockContext, tenant: string, record: SandboxRecord): Promise<void> {
+  if (record.state !== "running") return;
+  try {
+    const sandbox = await service.use(tenant, record.id);
+    await sandbox.readFile("/dev/null", { maxBytes: 1 });
+  } catch {
+    // It ended meanwhile; the next look says so.
+  }
+}
+
+function endRoutes(app: App, context: RockContext): void {
+  const { service } = context;
+  const common = { method: "POST", scope: "sandbox:write", schema: SandboxId } as const;
+  route(
+    app,
+    context,
+    { ...common, path: "/stop", failure: "stop sandbox failed" },
+    async ({ input, tenant }) => {
+      const { state, deleteAfterStopMs } = getOr404(context, tenant, input.sandbox_id);
+      if (state === "running" || state === "pending")
+        if (deleteAfterStopMs === 0) await service.delete(tenant, input.sandbox_id);
+        else await service.stop(tenant, input.sandbox_id);
+      return `${input.sandbox_id} stopped`;
+    },
+  );
+  route(
+    app,
+    context,
+    { ...common, path: "/delete", failure: "delete sandbox failed" },
+    async ({ input, tenant }) => {
+      const id = input.sandbox_id;
+      const known = service.list(tenant, { states: ["pending", "running", "stopped", "failed"] });
+      const record = known.find((each) => each.id === id);
+      if (record?.state === "running" || record?.state === "pending")
+        throw badRequest(
+          `Sandbox ${id} cannot be deleted: current state is '${record.state}', stop it first`,
+        );
+      if (record !== undefined) await service.delete(tenant, id);
+      return `${id} deleted`;
+    },
+  );
+  const restart = async (tenant: string, id: string, request: FastifyRequest): Promise<unknown> => {
+    getOr404(context, tenant, id);
+    return started(await service.restart(tenant, id), request);
+  };
+  route(
+    app,
+    context,
+    { ...common, path: "/restart", failure: "restart sandbox failed" },
+    async ({ input, tenant, request }) => restart(tenant, input.sandbox_id, request),
+  );
+  pathRoute(
+    app,
+    context,
+    {
+      method: "POST",
+      path: "/sandboxes/:sandboxId/restart",
+      scope: "sandbox:write",
+      failure: "restart sandbox failed",
+    },
+    async ({ input, tenant, request }) => restart(tenant, input.sandbox_id, request),
+  );
+  pathRoute(
+    app,
+    context,
+    {
+      method: "POST",
+      path: "/sandboxes/:sandboxId/archive",
+      scope: "sandbox:write",
+      failure: "archive sandbox failed",
+    },
+    async ({ input, tenant }) => {
+      const { id, state } = getOr404(context, tenant, input.sandbox_id);
+      throw badRequest(
+        state === "stopped"
+          ? `Sandbox ${id} cannot be archived: no archive is configured; it keeps its files until it is deleted, or commit it to an image`
+          : `Sandbox ${id} cannot be archived: current state is '${state}', stop it first`,
+      );
+    },
+  );
+}
+
+function listRoutes(app: App, context: RockContext): void {
+  const { service } = context;
+  const shown = (tenant: string): SandboxRecord[] => service.list(tenant, { states: ["pending", "running"] });
+  route(
+    app,
+    context,
+    {
+      method: "GET",
+      path: "/sandboxes",
+      scope: "sandbox:read",
+      failure: "list sandboxes failed",
+      schema: ListQuery,
+    },
+    async ({ input, tenant, request }) => {
+      const { page, page_size: size, ...filters } = input;
+      const all = shown(tenant)
+        .map((record) => ({
+          ...statusOf(record, request.socket.localAddress),
+          rock_authorization_encrypted: null,
+        }))
+        .filter((status) =>
+          Object.entries(filters).every(
+            ([key, value]) => String((status as Record<string, unknown>)[key]) === String(value),
+          ),
+        );
+      const items = all.slice((page - 1) * size, page * size);
+      return {
+        code: CODES.ok,
+        exit_code: null,
+        failure_reason: null,
+        items,
+        total: all.length,
+        has_more: page * size < all.length,
+      };
+    },
+  );
+  route(
+    app,
+    context,
+    {
+      method: "POST",
+      path: "/sandboxes/batch",
+      scope: "sandbox:read",
+      failure: "batch get sandbox status failed",
+      schema: Batch,
+    },
+    async ({ input, tenant, request }) => {
+      const wanted = new Set(input.sandbox_ids);
+      const statuses = shown(tenant)
+        .filter(({ id }) => wanted.has(id))
+        .map((record) => statusOf(record, request.socket.localAddress));
+      return { statuses };
+    },
+  );
+}
+
+/** Routes of ROCK's deployment that have nothing to say here, said without alarming its clients. */
+function quietRoutes(app: App, context: RockContext): void {
+  const { options } = context;
+  const read = { method: "GET", scope: "sandbox:read", schema: z.unknown() } as const;
+  // Without an endpoint and a bucket the SDK takes the direct way for files; anything else makes it log errors.
+  const noStorage = { Expiration: "2099-01-01T00:00:00Z" };
+  route(
+    app,
+    context,
+    { ...read, path: "/get_token", failure: "get oss sts token failed" },
+    async () => noStorage,
+  );
+  route(app, context, { ...read, path: "/get_nacos_config", failure: null }, async () => ({}));
+  pathRoute(
+    app,
+    context,
+    { method: "GET", path: "/sandboxes/:sandboxId/mount-infos", scope: "sandbox:read", failure: null },
+    async ({ input, tenant }) => {
+      getOr404(context, tenant, input.sandbox_id);
+      return [];
+    },
+  );
+  route(
+    app,
+    context,
+    {
+      method: "POST",
+      path: "/warmup/tasks",
+      scope: "image",
+      failure: "start warmup failed",
+      schema: Warmup,
+    },
+    async ({ input }) => {
+      if (options.warmup === undefined)
+        throw badRequest("This server pulls no images: bring them to it beforehand");
+      void options.warmup(input.image).catch(() => undefined);
+      return new Answer(success(null, "warmup task started"));
+    },
+  );
+}
