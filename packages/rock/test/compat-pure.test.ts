@@ -10,7 +10,6 @@ import { parsePid, parseQuestion, parseSubmission } from "../src/compat/rock/noh
 import { answered, forwarded, targetOf } from "../src/compat/rock/proxy-target.ts";
 import { decode, repr } from "../src/compat/rock/python-text.ts";
 import { StartRequest } from "../src/compat/rock/requests.ts";
-import { parseSize } from "../src/compat/rock/size.ts";
 import { createRequestOf } from "../src/compat/rock/start.ts";
 
 const GIB = 2 ** 30;
@@ -18,24 +17,6 @@ const HOST = { cpus: 2, memoryBytes: 4 * GIB, diskBytes: 20 * GIB };
 const ASKER = { userId: "u", experimentId: "e", namespace: "n", cluster: "c" };
 const create = (more: object = {}) =>
   createRequestOf(StartRequest.parse({ image: "python:3.11", ...more }), ASKER, HOST);
-
-describe("sizes", () => {
-  test.each([
-    ["8g", 8 * GIB],
-    ["512m", 512 * 2 ** 20],
-    ["2GiB", 2 * GIB],
-    ["50G", 50 * GIB],
-    ["1.5 gb", 1.5 * GIB],
-    ["64KB", 65_536],
-    ["1048576", 1_048_576],
-    ["10b", 10],
-  ])("%s is %d bytes", (text, bytes) => expect(parseSize(text)).toBe(bytes));
-
-  test.each(["", "g", "-1g", "0", "0g", "8gg", "8 g b", "1e3m", "0x10", "NaN", "99999999999p", "8g;"])(
-    "%j is no size",
-    (text) => expect(parseSize(text)).toBeUndefined(),
-  );
-});
 
 describe("a start request", () => {
   test("of the SDK's defaults is cut to a small host, and what was asked for is remembered", () => {

@@ -2,15 +2,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { e2bApi } from "../src/compat/e2b/plugin.ts";
-import { envHubApi } from "../src/compat/envhub/plugin.ts";
-import { EnvHubStore } from "../src/compat/envhub/store.ts";
-import { guessTheNumber } from "../src/compat/gem/guess.ts";
-import { gemApi } from "../src/compat/gem/plugin.ts";
-import { GemRegistry } from "../src/compat/gem/registry.ts";
-import { sokoban } from "../src/compat/gem/sokoban.ts";
+import { compatApis } from "../src/compat/apis.ts";
+import type { GemRegistry } from "../src/compat/gem/registry.ts";
 import type { RockOptions } from "../src/compat/rock/context.ts";
-import { rockApi } from "../src/compat/rock/plugin.ts";
 import type { SandboxDriver } from "../src/index.ts";
 import { createApp } from "../src/server/app.ts";
 import { AuditLog } from "../src/server/audit.ts";
@@ -30,19 +24,11 @@ export interface CompatServerOptions extends RockOptions {
   readonly registry?: GemRegistry;
 }
 
-export const games = (): GemRegistry => {
-  const registry = new GemRegistry().register(guessTheNumber);
-  for (const environment of sokoban) registry.register(environment);
-  return registry;
-};
-
 export async function compatServer(options: CompatServerOptions): Promise<CompatServer> {
-  const { driver, service: more, registry = games(), ...rock } = options;
+  const { driver, service: more, registry, ...rock } = options;
   const directory = mkdtempSync(join(tmpdir(), "ale-compat-"));
   const service = await SandboxService.open({ driver, directory: join(directory, "sandboxes"), ...more });
-  const store = new EnvHubStore(join(directory, "envhub.db"));
   const audit = new AuditLog(join(directory, "audit"));
-  const common = rock.anonymous === undefined ? {} : { anonymous: rock.anonymous };
   const closing = new AbortController();
   const app = await createApp({
     service,
@@ -53,7 +39,7 @@ export async function compatServer(options: CompatServerOptions): Promise<Compat
           ? { tenant: token.slice(2), tokenId: token, scopes: SCOPES.filter((scope) => scope !== "admin") }
           : undefined,
     },
-    plugins: [rockApi(rock), gemApi(registry, common), envHubApi(store, common), e2bApi(common)],
+    plugins: compatApis({ home: directory, ...rock, ...(registry && { environments: registry }) }),
     closing: closing.signal,
   });
   await app.listen({ host: "127.0.0.1", port: 0 });
@@ -66,7 +52,6 @@ export async function compatServer(options: CompatServerOptions): Promise<Compat
       await app.close();
       await service[Symbol.asyncDispose]();
       audit.close();
-      store[Symbol.dispose]();
       rmSync(directory, { recursive: true, force: true });
     },
   };

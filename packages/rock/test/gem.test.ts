@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
+import { builtInGames as games } from "../src/compat/apis.ts";
 import { guessTheNumber } from "../src/compat/gem/guess.ts";
 import type { GemHost } from "../src/compat/gem/registry.ts";
 import { GemRegistry } from "../src/compat/gem/registry.ts";
 import { sokoban } from "../src/compat/gem/sokoban.ts";
 import { GemTable } from "../src/compat/gem/table.ts";
-import { games } from "./compat-support.ts";
 
 const noHost = (): GemHost => {
   throw new Error("these games need no sandbox");

@@ -263,10 +263,11 @@ const isReading = (request: FastifyRequest): boolean =>
   (request.method === "GET" || request.method === "HEAD") && !request.ws;
 
 function tokenOf(request: FastifyRequest): string | undefined {
-  const { authorization, "xrl-authorization": rock, "x-api-key": key } = request.headers;
+  const { authorization, "xrl-authorization": rock, "x-api-key": key, "x-key": rockKey } = request.headers;
   const bearer = authorization ?? (typeof rock === "string" ? rock : undefined);
   if (bearer !== undefined) return /^Bearer (\S+)$/i.exec(bearer)?.[1] ?? "";
-  return typeof key === "string" ? key : undefined;
+  const bare = key ?? rockKey;
+  return typeof bare === "string" ? bare.replace(/^Bearer /i, "") : undefined;
 }
 
 const unauthorized = (): AleError =>

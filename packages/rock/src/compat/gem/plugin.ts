@@ -1,8 +1,9 @@
 import { AleError } from "@ale/core";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
-import { type AppPlugin, errorOf } from "../../server/app.ts";
-import { statusOf } from "../../server/problem.ts";
+import type { AppPlugin } from "../../server/app.ts";
+import { errorOf } from "../../server/thrown.ts";
+import { statusOf } from "../../wire/problem.ts";
 import { type CompatOptions, goneSignal, scopeOf, tenantOf } from "../caller.ts";
 import { reasonOf } from "../rock/envelope.ts";
 import type { GemRegistry } from "./registry.ts";

@@ -5,7 +5,7 @@ import multipart from "@fastify/multipart";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { FileError } from "../../port/files.ts";
 import type { App } from "../../server/app.ts";
-import { fileProblem } from "../../server/problem.ts";
+import { fileProblem } from "../../wire/problem.ts";
 import { goneSignal, scopeOf, tenantOf } from "../caller.ts";
 import type { RockContext } from "./context.ts";
 import { badRequest } from "./envelope.ts";

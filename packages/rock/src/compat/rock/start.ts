@@ -1,9 +1,9 @@
 import { availableParallelism, totalmem } from "node:os";
 import type { Limits } from "@ale/core";
 import type { CreateRequest } from "../../server/service.ts";
+import { parseByteSize } from "../../wire/byte-size.ts";
 import { badRequest } from "./envelope.ts";
 import type { StartRequest } from "./requests.ts";
-import { parseSize } from "./size.ts";
 
 /**
  * What a start request of ROCK's means here. Sizes are caps, not reservations: what is asked for beyond this host is cut to the host and
@@ -109,7 +109,7 @@ function refuseUnavailable(request: StartRequest): void {
 }
 
 function sizeOf(what: "memory" | "disk", text: string): number {
-  const bytes = parseSize(text);
+  const bytes = parseByteSize(text);
   if (bytes === undefined)
     throw badRequest(`Invalid ${what} size: ${JSON.stringify(text)}: use e.g. 512m, 8g or 2GiB`);
   return bytes;
