@@ -4,6 +4,7 @@ export * from "./compat/gem/registry.ts";
 export type { ImageSink } from "./compat/rock/commit.ts";
 export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
 export { type Check, probeHost } from "./host/probe.ts";
+export { RUNTIMES, type RuntimeName } from "./host/runtime.ts";
 export { AGENT, type BootstrapProgress } from "./image/bootstrap.ts";
 export {
   BASE_IMAGE,

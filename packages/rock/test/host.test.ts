@@ -187,6 +187,7 @@ describe("the container's configuration", () => {
     limits: Limits.parse({ cpus: 0.5, memoryBytes: 2 ** 26, pids: 9, diskBytes: 2 ** 20 }),
     cgroupsPath: "/ale/x",
     compileSeccomp: () => null,
+    logDenied: true,
   });
 
   test("gives no privileges and shares no namespace", () => {

@@ -4,7 +4,7 @@ import { baseImage } from "../image/image.ts";
 import { missingControllers, probeCgroups } from "./cgroup.ts";
 import { removeTree } from "./mounts.ts";
 import { mount, unmount } from "./native.ts";
-import { runtimeVersion } from "./runtime.ts";
+import { findRuntime } from "./runtime.ts";
 import { isSupportedMachine } from "./syscalls.ts";
 import { findTool } from "./tools.ts";
 
@@ -43,10 +43,9 @@ function root(): Check {
 }
 
 function runtime(): Check {
-  const path = findTool("crun");
-  const version = path === undefined ? undefined : runtimeVersion(path);
-  const found = path === undefined ? "crun is not installed" : (version ?? `${path} does not run`);
-  return check("runtime", version !== undefined, found, "apt install crun");
+  const found = findRuntime();
+  const detail = found === undefined ? "neither crun nor runc runs here" : `${found.name} ${found.version}`;
+  return check("runtime", found !== undefined, detail, "apt install crun");
 }
 
 function cgroups(): Check {

@@ -8,6 +8,7 @@ import { Tree } from "../files/tree.ts";
 import { type CgroupHost, cgroupsPath, killGroup, removeGroup } from "../host/cgroup.ts";
 import { readCounters } from "../host/cgroup-stats.ts";
 import { unmount } from "../host/native.ts";
+import { type Runtime, runArguments } from "../host/runtime.ts";
 import type { LocalImage } from "../image/local-image.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { initArgv, startFields } from "../inside/init.ts";
@@ -26,12 +27,14 @@ import type { UserNamespaces } from "./user-namespaces.ts";
 export interface Host {
   /** The driver's directory. */
   readonly space: string;
-  readonly runtime: string;
+  readonly runtime: Runtime;
   readonly cgroups: CgroupHost;
   readonly reads: ReadWatch;
   readonly launcher: Launcher;
   /** Undefined: sandboxes share the host's users. */
   readonly users: UserNamespaces | undefined;
+  /** Whether the kernel logs what the filter refuses. */
+  readonly logDenied: boolean;
 }
 
 /** Told of every container from its first process to its last trace, so that its owner can always end it. */
@@ -270,16 +273,12 @@ function launch(
     limits: spec.limits,
     cgroupsPath: cgroupsPath(id),
     compileSeccomp: compiledSeccomp,
+    logDenied: host.logDenied,
   });
   writeFileSync(join(bundle, "config.json"), JSON.stringify(config));
-  const options = ["--root", host.launcher.seen(join(place.layer, "runtime")), "--cgroup-manager=cgroupfs"];
-  return host.launcher.launch(id, logOf(place), [
-    ...options,
-    "run",
-    "--bundle",
-    host.launcher.seen(bundle),
-    id,
-  ]);
+  const [seenBundle, state] = [bundle, join(place.layer, "runtime")].map((path) => host.launcher.seen(path));
+  const argv = runArguments(host.runtime, { state: state!, bundle: seenBundle!, id });
+  return host.launcher.launch(id, logOf(place), argv);
 }
 
 /** Removes mounts, groups and directories of a sandbox whose processes are gone or will be killed here. */

@@ -8,7 +8,7 @@ import { type IdRangeOptions, IdRanges } from "../host/id-ranges.ts";
 import { Limiter } from "../host/limiter.ts";
 import { removeTree } from "../host/mounts.ts";
 import { self } from "../host/owner.ts";
-import { runtimeVersion } from "../host/runtime.ts";
+import { findRuntime, logsDenied, type Runtime, type RuntimeName, refusesHybrid } from "../host/runtime.ts";
 import { isSupportedMachine } from "../host/syscalls.ts";
 import { findTool } from "../host/tools.ts";
 import { resolveImage } from "../image/image.ts";
@@ -36,6 +36,10 @@ export interface OciDriverOptions {
   readonly home?: string;
   /** Sandboxes started at the same time. Default: the number of processors. */
   readonly concurrency?: number;
+  /** Default: the first of crun and runc that runs here. */
+  readonly runtime?: RuntimeName;
+  /** Whether the kernel logs system calls that a sandbox's filter refuses. Default: `log`. */
+  readonly deniedCalls?: "log" | "off";
   /** `auto`: sandboxes have users of their own where the host can do that. `off`: root in a sandbox is root of the host, kept in by its other walls. */
   readonly userns?: "auto" | "off";
   /** Numbers of the host that sandboxes' users may have. Default: 251,658,240 from 1,879,048,192 on. */
@@ -70,7 +74,7 @@ export class OciDriver implements SandboxDriver {
     const { cgroups, runtime } = await this.#ready();
     return {
       driver: "oci",
-      runtime: runtimeVersion(runtime) ?? "crun",
+      runtime: `${runtime.name} ${runtime.version}`,
       rootless: false,
       cgroup: cgroups.kind,
       userns: this.#users !== undefined,
@@ -195,7 +199,7 @@ export class OciDriver implements SandboxDriver {
         next: "use Linux on x86-64 or arm64 (on macOS: inside a Linux virtual machine)",
       });
     requireRoot();
-    const runtime = requireTool("crun", "runtime-missing", "crun");
+    const runtime = requireRuntime(this.#options.runtime);
     const perl = requireTool("perl", "tool-missing", "perl-base");
     const cgroups = probeCgroups();
     const missing = missingControllers(cgroups);
@@ -210,7 +214,12 @@ export class OciDriver implements SandboxDriver {
     await reapDead(this.home, cgroups);
     const space = createSpace(this.home, randomBytes(3).toString("hex")).directory;
     this.#space = space;
-    this.#launcher = await Launcher.open({ perl, runtime, space, unified: cgroups.unified });
+    this.#launcher = await Launcher.open({
+      perl,
+      runtime: runtime.path,
+      space,
+      unified: refusesHybrid(runtime) ? cgroups.unified : undefined,
+    });
     await this.#prepareUsers(space, this.#launcher);
     return {
       space,
@@ -219,6 +228,7 @@ export class OciDriver implements SandboxDriver {
       reads: this.#reads,
       launcher: this.#launcher,
       users: this.#users,
+      logDenied: this.#options.deniedCalls !== "off" && logsDenied(runtime),
     };
   }
 
@@ -231,6 +241,19 @@ export class OciDriver implements SandboxDriver {
     if (this.#usersMissing === undefined) this.#users = users;
     else users[Symbol.dispose]();
   }
+}
+
+function requireRuntime(wanted?: RuntimeName): Runtime {
+  const runtime = findRuntime(wanted);
+  if (runtime === undefined)
+    throw new AleError(
+      "runtime-missing",
+      wanted === undefined ? "neither crun nor runc runs here" : `${wanted} does not run here`,
+      {
+        next: `apt install ${wanted ?? "crun"}`,
+      },
+    );
+  return runtime;
 }
 
 function requireTool(name: string, code: string, debianPackage: string): string {

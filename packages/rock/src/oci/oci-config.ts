@@ -11,6 +11,8 @@ export interface ConfigRequest {
   readonly cgroupsPath: string;
   /** The sandbox's users are `size` numbers of the host from `first` on. Without it they are the host's own. */
   readonly users?: { readonly first: number; readonly size: number } | undefined;
+  /** Whether the kernel logs what the filter refuses. */
+  readonly logDenied: boolean;
   /** Null: leave the compilation to the runtime. */
   readonly compileSeccomp: (profile: SeccompProfile) => Buffer | null;
 }
@@ -62,7 +64,7 @@ export function ociConfig(request: ConfigRequest) {
       ...namespacesOf(request.users),
       maskedPaths: MASKED,
       readonlyPaths: READ_ONLY,
-      seccomp,
+      seccomp: request.logDenied ? { ...seccomp, flags: ["SECCOMP_FILTER_FLAG_LOG"] } : seccomp,
       cgroupsPath: request.cgroupsPath,
       resources: resourcesOf(request.limits),
     },
