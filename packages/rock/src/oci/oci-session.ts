@@ -123,7 +123,7 @@ export class OciSession implements Session {
 
 /** PID 1 keeps the output until the end, in memory that is the sandbox's own. */
 export const keptBytes = ({ outputBytes, memoryBytes }: Limits): number =>
-  Math.min(outputBytes, memoryBytes >> 4);
+  Math.min(outputBytes, Math.floor(memoryBytes / 16));
 
 const NOT_RUN = {
   exitCode: null,
