@@ -22,6 +22,7 @@ export {
   mapImage,
   PYTHON_IMAGE,
 } from "./image/recipe.ts";
+export type { DeniedCall } from "./oci/denied-calls.ts";
 export { defaultHome, OciDriver, type OciDriverOptions, openOciDriver } from "./oci/driver.ts";
 export * from "./port/capabilities.ts";
 export * from "./port/driver.ts";

@@ -183,6 +183,8 @@ describe("small parts", () => {
 describe("the container's configuration", () => {
   const config = ociConfig({
     rootfs: "/r",
+    hostname: "h",
+    binds: [],
     init: ["init"],
     limits: Limits.parse({ cpus: 0.5, memoryBytes: 2 ** 26, pids: 9, diskBytes: 2 ** 20 }),
     cgroupsPath: "/ale/x",

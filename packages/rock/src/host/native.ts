@@ -28,6 +28,7 @@ interface LibC {
   inotify_init1(flags: number): number;
   inotify_add_watch(fd: number, path: string, mask: number): number;
   flock(fd: number, operation: number): number;
+  lseek(fd: number, offset: number, whence: number): number;
   open_tree(number: number, directory: number, path: string, flags: number): number;
   mount_setattr(
     number: number,
@@ -60,6 +61,7 @@ function libc(): LibC {
       umount2: library.func("int umount2(const char *target, int flags)"),
       inotify_init1: library.func("int inotify_init1(int flags)"),
       inotify_add_watch: library.func("int inotify_add_watch(int fd, const char *path, uint32_t mask)"),
+      lseek: library.func("int64_t lseek(int fd, int64_t offset, int whence)"),
       flock: library.func("int flock(int fd, int operation)"),
       // Younger than many a libc; their numbers are the same on every machine.
       open_tree: library.func("syscall", "long", ["long", "int", "str", "uint"]),
@@ -142,6 +144,11 @@ const LOCK_EXCLUSIVE_NONBLOCKING = 2 | 4;
 /** Locks an open file until its descriptor is closed or the process ends. False where another holds the lock. */
 export function tryLock(fd: number): boolean {
   return libc().flock(fd, LOCK_EXCLUSIVE_NONBLOCKING) === 0;
+}
+
+/** Goes to the end of what can be read now. */
+export function seekEnd(fd: number): void {
+  if (libc().lseek(fd, 0, 2) < 0) throw new SystemCallError("lseek", koffi.errno());
 }
 
 export const IN_ACCESS = 0x01;

@@ -56,7 +56,7 @@ export class RunningContainer {
   /** Resolves when its last trace is gone. */
   readonly whenEnded: Promise<EndReason>;
   readonly #host: Host;
-  readonly #users: SandboxUsers | undefined;
+  readonly users: SandboxUsers | undefined;
   readonly #launched: Launched;
   readonly #track: Tracker;
   #connection: Socket | undefined;
@@ -77,7 +77,7 @@ export class RunningContainer {
     track: Tracker,
   ) {
     this.id = id;
-    this.#users = users;
+    this.users = users;
     this.tree = tree;
     this.#host = host;
     this.#launched = launched;
@@ -203,7 +203,7 @@ export class RunningContainer {
     await rescue(join(place.layer, "upper"));
     // Where a process is left, its numbers are nobody else's.
     const clean = await removeTraces(this.#host, this.id);
-    if (clean && this.#users !== undefined) this.#host.users?.giveBack(this.#users);
+    if (clean && this.users !== undefined) this.#host.users?.giveBack(this.users);
     this.#host.reads.forget(this.id);
     this.#track.remove(this.id);
     this.#settleEnded(this.#endReason ?? "destroyed");
@@ -256,6 +256,20 @@ function letIn(directory: string, users: SandboxUsers): void {
   chmodSync(directory, 0o710);
 }
 
+/** The names that a machine knows without a network. A bind mount, so that it is the sandbox's own and no change of its image. */
+function writeHosts(place: Places, id: string, users: SandboxUsers | undefined): string {
+  const path = join(place.layer, "hosts");
+  writeFileSync(path, `127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 ${hostnameOf(id)}\n`);
+  if (users !== undefined) {
+    letIn(place.layer, users);
+    chownSync(path, users.first, users.first);
+  }
+  return path;
+}
+
+/** Long enough to tell sandboxes apart, short enough for a prompt. */
+const hostnameOf = (id: string): string => (id.length <= 16 ? id : id.slice(-12).replace(/^-+/, ""));
+
 const logOf = (place: Places): string => join(place.layer, "bundle", "log");
 
 function launch(
@@ -268,6 +282,8 @@ function launch(
   const bundle = join(place.layer, "bundle");
   const config = ociConfig({
     rootfs: host.launcher.seen(place.root),
+    hostname: hostnameOf(id),
+    binds: [{ source: host.launcher.seen(writeHosts(place, id, users)), destination: "/etc/hosts" }],
     users,
     init: initArgv(),
     limits: spec.limits,

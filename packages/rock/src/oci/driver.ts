@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { AleError } from "@ale/core";
 import { ReadWatch } from "../files/read-watch.ts";
 import { missingControllers, probeCgroups } from "../host/cgroup.ts";
+import { deniedCallsAreLogged } from "../host/denied-calls.ts";
 import { type IdRangeOptions, IdRanges } from "../host/id-ranges.ts";
 import { Limiter } from "../host/limiter.ts";
 import { removeTree } from "../host/mounts.ts";
@@ -19,6 +20,7 @@ import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
 import type { Snapshots } from "../port/snapshots.ts";
 import { capacityOf, refuseOversized } from "./capacity.ts";
 import { type Host, type RunningContainer, startContainer } from "./container.ts";
+import { type DeniedCall, DeniedCalls } from "./denied-calls.ts";
 import { Launcher } from "./launcher.ts";
 import { copyLayer } from "./layer-copy.ts";
 import { whyNotMapped } from "./mapping-probe.ts";
@@ -62,6 +64,8 @@ export class OciDriver implements SandboxDriver {
   /** Why sandboxes have no users of their own. */
   #usersMissing: string | undefined;
   readonly #options: OciDriverOptions;
+  readonly #denied = new DeniedCalls(() => this.#running.values());
+  #logged: Promise<boolean> | false | undefined;
   #closed = false;
 
   constructor(options: OciDriverOptions = {}) {
@@ -71,7 +75,11 @@ export class OciDriver implements SandboxDriver {
   }
 
   async capabilities(): Promise<Capabilities> {
-    const { cgroups, runtime } = await this.#ready();
+    const { cgroups, runtime, logDenied } = await this.#ready();
+    this.#logged ??= logDenied
+      ? deniedCallsAreLogged(requireTool("perl", "tool-missing", "perl-base"))
+      : false;
+    const logged = await this.#logged;
     return {
       driver: "oci",
       runtime: `${runtime.name} ${runtime.version}`,
@@ -82,10 +90,21 @@ export class OciDriver implements SandboxDriver {
       enforces: { cpu: true, memory: true, pids: true, disk: true },
       quota: ["tmpfs", "loop"],
       network: ["none"],
-      trace: [],
+      trace: logged ? ["kernel-log"] : [],
       checkpoint: "none",
-      weaker: [...(this.#usersMissing === undefined ? [] : [{ what: "userns", why: this.#usersMissing }])],
+      weaker: [
+        ...(this.#usersMissing === undefined ? [] : [{ what: "userns", why: this.#usersMissing }]),
+        ...(logged ? [] : [{ what: "trace", why: whyNotLogged(runtime, logDenied) }]),
+      ],
     };
+  }
+
+  /**
+   * Tells of system calls that filters of sandboxes of this driver refuse, where `capabilities().trace` has `kernel-log`. The kernel drops
+   * what comes too fast.
+   */
+  onDeniedCall(listener: (call: DeniedCall) => void): Disposable {
+    return this.#denied.listen(listener);
   }
 
   async create(spec: SandboxSpec, signal?: AbortSignal): Promise<OciSandbox> {
@@ -181,6 +200,7 @@ export class OciDriver implements SandboxDriver {
     this.#closed = true;
     await Promise.allSettled(this.#creating);
     await Promise.all([...this.#running.values()].map((container) => container.destroy()));
+    this.#denied[Symbol.dispose]();
     this.#users?.[Symbol.dispose]();
     this.#launcher?.close();
     this.#reads.close();
@@ -241,6 +261,14 @@ export class OciDriver implements SandboxDriver {
     if (this.#usersMissing === undefined) this.#users = users;
     else users[Symbol.dispose]();
   }
+}
+
+function whyNotLogged(runtime: Runtime, wanted: boolean): string {
+  if (wanted)
+    return "refused calls do not appear in /dev/kmsg: auditd takes them, or the kernel has no audit";
+  return logsDenied(runtime)
+    ? "switched off by the driver's option `deniedCalls`"
+    : `${runtime.name} ${runtime.version} cannot have them logged; crun can (apt install crun)`;
 }
 
 function requireRuntime(wanted?: RuntimeName): Runtime {

@@ -5,6 +5,13 @@ import { type SeccompProfile, seccompProfile } from "./seccomp.ts";
 
 export interface ConfigRequest {
   readonly rootfs: string;
+  readonly hostname: string;
+  /** Files and directories of the host, as the runtime sees them, that the sandbox's root may enter. */
+  readonly binds: readonly {
+    readonly source: string;
+    readonly destination: string;
+    readonly readonly?: boolean;
+  }[];
   /** Argument vector of PID 1. */
   readonly init: readonly string[];
   readonly limits: Limits;
@@ -54,10 +61,10 @@ export function ociConfig(request: ConfigRequest) {
   const bpf = request.compileSeccomp(seccomp);
   return {
     ociVersion: "1.0.2",
-    hostname: "sandbox",
+    hostname: request.hostname,
     root: { path: request.rootfs, readonly: false },
     process: processOf(request),
-    mounts: mountsOf(request.limits),
+    mounts: [...mountsOf(request.limits), ...request.binds.map(bindOf)],
     // Spares the runtime the compilation; one that does not know the annotation compiles `linux.seccomp`.
     annotations: bpf === null ? {} : { "run.oci.seccomp_bpf_data": bpf.toString("base64") },
     linux: {
@@ -123,6 +130,13 @@ function mountsOf(limits: Limits) {
     { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", "ro"] },
   ];
 }
+
+const bindOf = ({ source, destination, readonly }: ConfigRequest["binds"][number]) => ({
+  destination,
+  type: "bind",
+  source,
+  options: ["bind", "nosuid", "nodev", ...(readonly === true ? ["ro"] : [])],
+});
 
 function resourcesOf(limits: Limits) {
   return {

@@ -1,0 +1,76 @@
+import { readFileSync } from "node:fs";
+import { CGROUP_PARENT } from "../host/cgroup.ts";
+import { callName, DeniedLog, type DeniedRecord } from "../host/denied-calls.ts";
+import type { SandboxUsers } from "./sandbox-users.ts";
+
+/** A system call that a sandbox's filter refused: an attempt, whether harmless (a program that asks what the kernel can do) or not. */
+export interface DeniedCall {
+  readonly sandbox: string;
+  /** E.g. "mount". */
+  readonly call: string;
+  /** Of the host; the process may be gone. */
+  readonly pid: number;
+  /** As the program named itself: nothing to rely on. */
+  readonly command: string;
+  readonly executable: string;
+}
+
+interface Sandboxed {
+  readonly id: string;
+  readonly users: SandboxUsers | undefined;
+}
+
+/** Tells whoever listens of refused calls of a driver's sandboxes. Owns its reading of the kernel's log, for as long as one listens. */
+export class DeniedCalls implements Disposable {
+  readonly #sandboxes: () => Iterable<Sandboxed>;
+  readonly #listeners = new Set<(call: DeniedCall) => void>();
+  #log: DeniedLog | undefined;
+
+  constructor(sandboxes: () => Iterable<Sandboxed>) {
+    this.#sandboxes = sandboxes;
+  }
+
+  /** Throws where the kernel's log cannot be read. */
+  listen(listener: (call: DeniedCall) => void): Disposable {
+    this.#log ??= new DeniedLog((record) => this.#tell(record));
+    this.#listeners.add(listener);
+    return {
+      [Symbol.dispose]: () => {
+        this.#listeners.delete(listener);
+        if (this.#listeners.size === 0) this[Symbol.dispose]();
+      },
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#log?.[Symbol.dispose]();
+    this.#log = undefined;
+    this.#listeners.clear();
+  }
+
+  #tell(record: DeniedRecord): void {
+    const sandbox = this.#sandboxOf(record);
+    if (sandbox === undefined) return;
+    const { pid, command, executable } = record;
+    const call = callName(record.architecture, record.number);
+    for (const listener of this.#listeners) listener({ sandbox, call, pid, command, executable });
+  }
+
+  /** By its user, which is no other sandbox's and outlives the process in the record; without users of its own by its group. */
+  #sandboxOf({ uid, pid }: DeniedRecord): string | undefined {
+    const group = groupOf(pid);
+    for (const { id, users } of this.#sandboxes()) {
+      if (users === undefined ? id === group : uid >= users.first && uid < users.first + users.size)
+        return id;
+    }
+    return undefined;
+  }
+}
+
+function groupOf(pid: number): string | undefined {
+  try {
+    return new RegExp(`/${CGROUP_PARENT}/([^/\n]+)`).exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"))?.[1];
+  } catch {
+    return undefined;
+  }
+}
