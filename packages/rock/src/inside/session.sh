@@ -4,3 +4,20 @@ unset MAILCHECK HISTFILE PROMPT_COMMAND
 PS1= PS2=
 __ale_last=0 __ale_command='builtin exit 126'
 __ale_status() { return "$1"; }
+__ale_state() {
+  builtin printf '%s\0' "$PWD"
+  builtin printf 'builtin unset -v $(builtin compgen -e)\n'
+  builtin export -p
+  builtin shopt -p
+  builtin declare -f
+  builtin declare -Fx
+  builtin alias -p
+  builtin umask -p
+  builtin printf 'builtin cd -- %q\n' "$PWD"
+  builtin local option
+  # Not emacs, vi, history, monitor, noexec and onecmd: they would change how this shell reads its commands.
+  for option in allexport braceexpand errtrace functrace hashall ignoreeof keyword noclobber noglob physical pipefail posix nounset errexit xtrace; do
+    if [[ -o $option ]]; then builtin printf 'builtin set -o %s\n' $option; else builtin printf 'builtin set +o %s\n' $option; fi
+  done
+  builtin printf '__ale_status %s\n' "$__ale_last"
+}

@@ -10,7 +10,8 @@ import { gone, InitClient } from "./init-client.ts";
 import { notYet } from "./not-yet.ts";
 import type { OciSession } from "./oci-session.ts";
 import { Programs } from "./programs.ts";
-import { settingsFor } from "./settings.ts";
+import { type Settings, type SettingsRequest, settingsFor } from "./settings.ts";
+import type { ShellState } from "./shell-state.ts";
 
 /** One sandbox as its users see it: requests to its PID 1, and files reached from outside. */
 
@@ -20,15 +21,38 @@ export class OciSandbox implements Sandbox {
   readonly id: string;
   readonly spec: SandboxSpec;
   readonly shell: OciSession;
-  readonly #container: RunningContainer;
+  #container: RunningContainer;
   readonly #programs: Programs;
 
-  constructor(container: RunningContainer, spec: SandboxSpec) {
+  /** `states`: sessions to begin with, as they were elsewhere. */
+  constructor(container: RunningContainer, spec: SandboxSpec, states: readonly ShellState[] = []) {
     this.id = container.id;
     this.spec = spec;
     this.#container = container;
-    this.#programs = new Programs(new InitClient(container), spec, (request) => settingsFor(spec, request));
+    const settings = (request: SettingsRequest): Settings => settingsFor(spec, request);
+    this.#programs = new Programs(new InitClient(container), spec, settings, states);
     this.shell = this.#programs.shell;
+  }
+
+  /** In which it lives now. For its driver. */
+  get container(): RunningContainer {
+    return this.#container;
+  }
+
+  /** One of its open sessions, the first among them. */
+  session(id: string): Session | undefined {
+    return this.#programs.session(id);
+  }
+
+  /** What its sessions are, those in which something runs excepted. To be asked before the container ends. */
+  captureShells(): Promise<readonly ShellState[]> {
+    return this.#programs.captureShells();
+  }
+
+  /** The sandbox goes on in another container. Sessions without a state begin anew. */
+  resume(container: RunningContainer, states: readonly ShellState[]): void {
+    this.#container = container;
+    this.#programs.resume(container, states);
   }
 
   openSession(options?: SessionOptions, signal?: AbortSignal): Promise<Session> {
@@ -55,8 +79,8 @@ export class OciSandbox implements Sandbox {
     return this.#container.whenEnded;
   }
 
-  connect(): Promise<Connection> {
-    throw notYet("connect");
+  connect(port: number, signal?: AbortSignal): Promise<Connection> {
+    return this.#programs.connect(port, signal);
   }
 
   async stats(): Promise<SandboxStats> {

@@ -1,15 +1,19 @@
 import { randomBytes } from "node:crypto";
 import { AleError, type Limits } from "@ale/core";
+import type { Reply } from "../inside/control.ts";
 import { WINDOW_BYTES } from "../inside/flow.ts";
 import { render } from "../inside/output.ts";
-import type { CommandOptions, Session, SessionResult } from "../port/session.ts";
+import type { CommandOptions, Session, SessionOptions, SessionResult } from "../port/session.ts";
 import { gone, type InitClient, reasonOf, refuseNul } from "./init-client.ts";
 import { identityField, type Settings } from "./settings.ts";
+import { MAX_STATE_BYTES, parseShellState, type ShellState } from "./shell-state.ts";
 
 /** A bash that PID 1 keeps for us. */
 
 /** How long PID 1 may take for what takes it no time. */
 const PROMPT_MS = 10_000;
+/** How long a shell may take to say what it is, or to become what it was. */
+const STATE_MS = 3_000;
 
 /** The shell itself starts with the first command, unless `check` asks PID 1 to try now. Throws an AleError `session-failed`. */
 export async function registerShell(
@@ -30,34 +34,64 @@ export async function registerShell(
     });
 }
 
+export interface SessionRecord {
+  readonly id: string;
+  /** With which it begins anew in another container. */
+  readonly options: SessionOptions;
+  readonly limits: Limits;
+  readonly onClosed?: () => void;
+}
+
 export class OciSession implements Session {
   readonly id: string;
+  readonly options: SessionOptions;
   readonly #client: InitClient;
   readonly #limits: Limits;
   readonly #onClosed: () => void;
   #last: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
+  #restoring: ShellState | undefined;
 
-  constructor(id: string, client: InitClient, limits: Limits, onClosed: () => void = () => {}) {
-    this.id = id;
+  constructor(client: InitClient, record: SessionRecord) {
+    this.id = record.id;
+    this.options = record.options;
     this.#client = client;
-    this.#limits = limits;
-    this.#onClosed = onClosed;
+    this.#limits = record.limits;
+    this.#onClosed = record.onClosed ?? (() => {});
   }
 
-  /** Nothing runs in it, and nothing waits to. */
-  get idle(): boolean {
-    return this.#last === undefined && this.#closed === undefined;
+  /** Undefined where a command runs or waits, where the shell is new, and where it does not answer or says too much. */
+  async capture(): Promise<ShellState | undefined> {
+    if (this.#last !== undefined || this.#closed !== undefined) return undefined;
+    // Nothing has run in it since it was restored.
+    if (this.#restoring !== undefined) return this.#restoring;
+    return this.#inTurn(async () => {
+      const nonce = randomBytes(12).toString("hex");
+      const fields = [this.id, nonce, STATE_MS, MAX_STATE_BYTES];
+      const reply = await this.#client.request("capture", fields, { timeoutMs: STATE_MS });
+      if (reply.type !== "done" || reply.killed !== "" || reply.restarted) return undefined;
+      if (reply.out.total !== reply.out.head.length) return undefined;
+      return parseShellState(this.id, this.options.user, reply.out.head);
+    });
+  }
+
+  /** Its next command finds the shell as it was. */
+  restore(state: ShellState): void {
+    this.#restoring = state;
   }
 
   /** One command at a time: the next one waits, whatever becomes of this one. */
-  async run(command: string, options: CommandOptions = {}, signal?: AbortSignal): Promise<SessionResult> {
+  run(command: string, options: CommandOptions = {}, signal?: AbortSignal): Promise<SessionResult> {
+    return this.#inTurn(() => this.#run(command, options, signal));
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const previous = this.#last;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#last = promise;
     if (previous !== undefined) await previous;
     try {
-      return await this.#run(command, options, signal);
+      return await work();
     } finally {
       if (this.#last === promise) this.#last = undefined;
       resolve();
@@ -70,24 +104,12 @@ export class OciSession implements Session {
     if (this.#closed !== undefined) throw sessionClosed(this.id);
     const { onOutput, timeoutMs = this.#limits.execTimeoutMs } = options;
     const limit = keptBytes(this.#limits);
-    const nonce = randomBytes(12).toString("hex");
-    let request = "";
-    const reply = await this.#client.request(
-      "shell",
-      [this.id, nonce, timeoutMs, limit, onOutput ? WINDOW_BYTES : "", command],
-      {
-        timeoutMs,
-        signal,
-        onId: (id) => {
-          request = id;
-        },
-        onFrame: (type, [name, chunk]) => {
-          if (type !== "out" || chunk === undefined) return;
-          this.#client.send("credit", request, String(name), chunk.length);
-          onOutput?.(chunk);
-        },
-      },
-    );
+    if (this.#restoring !== undefined) {
+      const script = Buffer.from(this.#restoring.script, "latin1");
+      this.#restoring = undefined;
+      await this.#ask(script, { timeoutMs: STATE_MS, limit: 0 });
+    }
+    const reply = await this.#ask(command, { timeoutMs, limit, onOutput, signal });
     const durationMs = performance.now() - startedAt;
     if (reply.type !== "done") return { ...NOT_RUN, output: reasonOf(reply), durationMs };
     const output = render(reply.out, limit);
@@ -105,6 +127,28 @@ export class OciSession implements Session {
     };
   }
 
+  #ask(command: string | Uint8Array, how: Asking): Promise<Reply> {
+    const { timeoutMs, limit, onOutput, signal } = how;
+    const nonce = randomBytes(12).toString("hex");
+    let request = "";
+    return this.#client.request(
+      "shell",
+      [this.id, nonce, timeoutMs, limit, onOutput ? WINDOW_BYTES : "", command],
+      {
+        timeoutMs,
+        signal,
+        onId: (id) => {
+          request = id;
+        },
+        onFrame: (type, [name, chunk]) => {
+          if (type !== "out" || chunk === undefined) return;
+          this.#client.send("credit", request, String(name), chunk.length);
+          onOutput?.(chunk);
+        },
+      },
+    );
+  }
+
   async interrupt(): Promise<void> {
     const reply = await this.#client.request("interrupt", [this.id], { timeoutMs: PROMPT_MS });
     if (reply.type === "gone") throw gone(this.#client.container.id);
@@ -119,6 +163,13 @@ export class OciSession implements Session {
     await this.#client.request("close-session", [this.id], { timeoutMs: PROMPT_MS });
     this.#onClosed();
   }
+}
+
+interface Asking {
+  readonly timeoutMs: number;
+  readonly limit: number;
+  readonly onOutput?: ((chunk: Uint8Array) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** PID 1 keeps the output until the end, in memory that is the sandbox's own. */

@@ -3,13 +3,15 @@ import { AleError } from "@ale/core";
 import type { Reply } from "../inside/control.ts";
 import { Outflow } from "../inside/flow.ts";
 import { render } from "../inside/output.ts";
-import type { ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
+import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
 import type { SandboxSpec } from "../port/sandbox.ts";
 import type { Session, SessionOptions } from "../port/session.ts";
-import { gone, type InitClient, reasonOf, refuseNul } from "./init-client.ts";
+import { connectTo } from "./connection.ts";
+import { gone, type Inhabited, type InitClient, reasonOf, refuseNul } from "./init-client.ts";
 import { startProcess } from "./oci-process.ts";
 import { keptBytes, OciSession, registerShell } from "./oci-session.ts";
 import { identityField, type Settings, type SettingsRequest } from "./settings.ts";
+import type { ShellState } from "./shell-state.ts";
 
 /** What runs in a sandbox, asked of its PID 1: the same for every driver, whatever holds the sandbox's files. */
 
@@ -25,27 +27,60 @@ export class Programs {
   readonly #settings: (request: SettingsRequest) => Settings;
   readonly #sessions = new Map<string, OciSession>();
 
-  /** `settings` throws an AleError where the sandbox has no such user. */
-  constructor(client: InitClient, spec: SandboxSpec, settings: (request: SettingsRequest) => Settings) {
+  /** `settings` throws an AleError where the sandbox has no such user. `states`: sessions to begin with, as they were elsewhere. */
+  constructor(
+    client: InitClient,
+    spec: SandboxSpec,
+    settings: (request: SettingsRequest) => Settings,
+    states: readonly ShellState[] = [],
+  ) {
     this.#client = client;
     this.#spec = spec;
     this.#settings = settings;
-    this.shell = this.#session(DEFAULT_SHELL);
-    // Without waiting: it can only fail with the sandbox, and then every command says so.
-    registerShell(client, DEFAULT_SHELL, settings({}), false).catch(() => {});
+    this.shell = this.#session(DEFAULT_SHELL, {});
+    for (const { id, user } of states)
+      if (id !== DEFAULT_SHELL) this.#session(id, user === undefined ? {} : { user });
+    this.#begin(states);
   }
 
-  #session(id: string): OciSession {
-    const session = new OciSession(id, this.#client, this.#spec.limits, () => this.#sessions.delete(id));
+  #session(id: string, options: SessionOptions): OciSession {
+    const onClosed = (): void => void this.#sessions.delete(id);
+    const session = new OciSession(this.#client, { id, options, limits: this.#spec.limits, onClosed });
     this.#sessions.set(id, session);
     return session;
+  }
+
+  /** Tells PID 1 of the sessions. Without waiting: it can only fail with the sandbox, and then every command says so. */
+  #begin(states: readonly ShellState[]): void {
+    for (const session of this.#sessions.values()) {
+      registerShell(this.#client, session.id, this.#settings(session.options), false).catch(() => {});
+      const state = states.find(({ id }) => id === session.id);
+      if (state !== undefined) session.restore(state);
+    }
+  }
+
+  /** One of the open sessions, the first among them. */
+  session(id: string): Session | undefined {
+    return this.#sessions.get(id);
+  }
+
+  /** What the sessions are, those in which something runs excepted. To be asked before the container ends. */
+  async captureShells(): Promise<readonly ShellState[]> {
+    const captures = [...this.#sessions.values()].map((session) => session.capture());
+    return (await Promise.all(captures)).filter((state) => state !== undefined);
+  }
+
+  /** The sandbox goes on in another container. Sessions without a state begin anew. */
+  resume(container: Inhabited, states: readonly ShellState[]): void {
+    this.#client.replace(container);
+    this.#begin(states);
   }
 
   async openSession(options: SessionOptions = {}, signal?: AbortSignal): Promise<Session> {
     signal?.throwIfAborted();
     const id = randomBytes(6).toString("hex");
     await registerShell(this.#client, id, this.#settings(options), true, signal);
-    return this.#session(id);
+    return this.#session(id, options);
   }
 
   async exec(request: RunRequest, signal?: AbortSignal): Promise<ExecResult> {
@@ -106,6 +141,10 @@ export class Programs {
     const { timeoutMs = this.#spec.limits.execTimeoutMs } = request;
     const settings = this.#settings({ ...request, terminal: request.tty !== undefined });
     return startProcess(this.#client, this.#client.container.id, { request, settings, timeoutMs }, signal);
+  }
+
+  connect(port: number, signal?: AbortSignal): Promise<Connection> {
+    return connectTo(this.#client, this.#client.container.id, port, signal);
   }
 
   async killAgentProcesses(): Promise<void> {

@@ -27,7 +27,7 @@ sub reap {
 # kill(-1) as PID 1 reaches every other process of the namespace at once, so nothing can fork its way out.
 $handlers{killall} = sub {
   my ($id) = @_;
-  for my $job (values %jobs) { $job->{ending} ||= 'killed' if !defined $job->{status} }
+  for my $job (values %jobs) { mark_ending($job, 'killed') if !defined $job->{status} }
   for (1 .. 2000) {
     kill 9, -1;
     reap();

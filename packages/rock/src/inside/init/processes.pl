@@ -60,25 +60,32 @@ sub process_table {
     open(my $stat, '<', "/proc/$pid/stat") or next;
     my $line = <$stat>; close $stat;
     next if !defined $line;
-    my ($state, $ppid, undef, $sid, @rest) = split ' ', substr($line, rindex($line, ')') + 2);
+    my ($state, $ppid, $group, $sid, @rest) = split ' ', substr($line, rindex($line, ')') + 2);
     next if $state eq 'Z' || $state eq 'X';
-    push @table, { pid => $pid, ppid => $ppid, sid => $sid, start => $rest[15], uid => (stat "/proc/$pid")[4] };
+    push @table, { pid => $pid, ppid => $ppid, group => $group, sid => $sid, start => $rest[15], uid => (stat "/proc/$pid")[4] };
   }
   @table;
 }
 
-# Clock ticks since boot, the unit of `start`.
-sub ticks { int(clock(7) * 100) }
+# Now, to tell what began later: clock ticks since boot (the unit of `start`), and within a tick the last process that began.
+sub moment {
+  my $last = 0;
+  if (open(my $load, '<', '/proc/loadavg')) { sysread($load, my $line, 100); ($last) = $line =~ /(\d+)$/; close $load }
+  (int(clock(7) * 100), $last);
+}
+
+sub began_before { my ($p, $job) = @_; $p->{start} < $job->{ticks} || $p->{start} == $job->{ticks} && $p->{pid} <= $job->{last_pid} }
 
 # A job's processes: its descendants, and orphans of its user that began after it did (a daemon leaves its parent, but not its
-# birth date), unless they stayed in the session of another one. The job's own process is not among them.
+# birth date), unless they stayed in the session of another one. The job's own process is not among them, nor those of a
+# group that is left out.
 sub processes_of {
-  my ($job) = @_;
+  my ($job, $but_group) = @_;
   my @table = process_table();
   my %mine = ($job->{pid} => 1);
   my %known = map { $_ => 1 } known_pids();
   for my $p (@table) {
-    next if $p->{ppid} != 1 || $known{$p->{pid}} || $p->{start} < $job->{ticks} || $p->{uid} != $job->{uid};
+    next if $p->{ppid} != 1 || $known{$p->{pid}} || began_before($p, $job) || $p->{uid} != $job->{uid};
     $mine{$p->{pid}} = 1 if $p->{sid} == $job->{pid} || !$known{$p->{sid}};
   }
   my $grew = 1;
@@ -86,12 +93,12 @@ sub processes_of {
     $grew = 0;
     for my $p (@table) {
       next if $mine{$p->{pid}} || !$mine{$p->{ppid}};
-      next if $job->{shell} && $p->{start} < $job->{ticks};
+      next if $job->{shell} && began_before($p, $job);
       $mine{$p->{pid}} = $grew = 1;
     }
   }
   delete $mine{$job->{pid}};
-  keys %mine;
+  map { $_->{pid} } grep { $mine{$_->{pid}} && $_->{group} != ($but_group // 0) } @table;
 }
 
 # wait(2) status to a shell's exit code.
@@ -102,22 +109,28 @@ sub code_of { my ($w) = @_; $w & 127 ? 128 + ($w & 127) : $w >> 8 }
 my ($TERMINATION_GRACE, $INTERRUPT_GRACE) = (0.4, 1);
 
 # A shell is only interrupted, so that its directory and variables outlive the command. It gives a command up only if the
-# program it waits for dies of that same interrupt; so there is one before the killing starts.
+# program it waits for dies of that same interrupt; so there is one before the killing starts. Its group gets it as from a terminal, all
+# at once: one after the other, the end of a pipeline would end well because its beginning died first.
 sub kill_job {
   my ($job, $signal) = @_;
   if (!$job->{shell}) { kill 9, $job->{pid}, processes_of($job); return }
   return if !$job->{begun};
-  kill 2, $job->{pid};
-  kill $signal, processes_of($job);
+  kill 2, -$job->{pid};
+  kill $signal, $signal == 2 ? processes_of($job, $job->{pid}) : processes_of($job);
 }
 
 sub begin_end {
   my ($job, $why) = @_;
   return if $job->{ending} || defined $job->{status};
-  $job->{ending} = $why;
-  $job->{give_up} = now() + $TERMINATION_GRACE;
+  mark_ending($job, $why);
   $job->{patient_until} = now() + $INTERRUPT_GRACE if $why eq 'interrupted';
   $job->{shell} ? interrupt_shell($job) : kill_job($job, 9);
+}
+
+sub mark_ending {
+  my ($job, $why) = @_;
+  $job->{ending} ||= $why;
+  $job->{give_up} ||= now() + $TERMINATION_GRACE;
 }
 
 sub expire {

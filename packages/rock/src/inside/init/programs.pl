@@ -6,8 +6,9 @@ my %program_of; # by pid, those that have not been waited for
 $handlers{run} = sub {
   my ($id, $mode, $identity, $cwd, $timeout, $limit, $input, $stdin, $size, $argc, @rest) = @_;
   my @argv = splice(@rest, 0, $argc);
-  my $job = { id => $id, mode => $mode, who => identity($identity), ticks => ticks(), deadline => now() + $timeout / 1000, tty => $size ne '' };
+  my $job = { id => $id, mode => $mode, who => identity($identity), deadline => now() + $timeout / 1000, tty => $size ne '' };
   $job->{uid} = $job->{who}[0];
+  @$job{qw(ticks last_pid)} = moment();
   my $ends = ($job->{tty} ? on_terminal($job, $size) : on_pipes($job, $input))
     or return send_frame('fail', $id, "cannot start a process: $!");
   my ($complaints, $complain) = $mode eq 'stream' ? pipes(1) : ();

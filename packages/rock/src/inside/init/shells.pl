@@ -57,7 +57,8 @@ $handlers{shell} = sub {
   my $restarted = delete $shell->{lost};
   if (!$shell->{pid}) { start_shell($shell) or return send_frame('fail', $id, "cannot start a shell: $!") }
   my $job = $jobs{$id} = $shell->{job} = { id => $id, shell => $shell, nonce => $nonce, pid => $shell->{pid}, uid => $shell->{who}[0],
-    ticks => ticks(), deadline => now() + $timeout / 1000, restarted => $restarted };
+    deadline => now() + $timeout / 1000, restarted => $restarted };
+  @$job{qw(ticks last_pid)} = moment();
   $job->{out} = open_stream({ id => $id, name => 'out', from => $shell->{out}, sink => sink($limit), credit => length $credit ? $credit : undef });
   $job->{in} = open_feed({ id => $id, to => $shell->{data}, queue => '' });
   # Should the command ever not be read, what is left in its place ends the shell rather than answering for it.
@@ -71,19 +72,34 @@ $handlers{shell} = sub {
   push_feed($job->{in}, $command, 1);
 };
 
+# The shell writes down what it is (session.sh says how), to us and not into the output of what it has in the background.
+$handlers{capture} = sub {
+  my ($id, $name, $nonce, $timeout, $limit) = @_;
+  my $shell = $shells{$name};
+  return send_frame('done', $id, 0, '', 0, 0, 0, '', '', 0, '', '') if !$shell || !$shell->{pid} || $shell->{job};
+  $jobs{$id} = $shell->{job} = { id => $id, shell => $shell, nonce => $nonce, pid => $shell->{pid}, uid => $shell->{who}[0],
+    deadline => now() + $timeout / 1000, state => sink(2 * $limit) };
+  write_all($shell->{cmd}, "builtin printf 'state %s\\n' $nonce >&8; __ale_state >&8; builtin printf '\\nbegun %s\\n' $nonce >&8\n"
+    . "builtin printf '%d %s\\n' \"\$__ale_last\" $nonce >&8\n");
+};
+
 # The shell says that a command has begun or ended. Only a line with the command's own nonce counts.
 sub read_control {
   my ($shell) = @_;
   my $n = sysread($shell->{ctl}, $shell->{buffer}, 65536, length $shell->{buffer});
   no_read($shell->{ctl}) if defined $n && !$n;
   while ($shell->{buffer} =~ s/^([^\n]*)\n//) {
-    my ($word, $nonce) = split ' ', $1;
-    my $job = $shell->{job};
+    my ($line, $job) = ($1, $shell->{job});
+    my ($word, $nonce) = split ' ', $line;
+    if ($job && $job->{in_state} && $line ne "begun $job->{nonce}") { take($job->{state}, "$line\n"); next }
     next if !$job || !defined $nonce || $nonce ne $job->{nonce};
-    if ($word eq 'begun') { $job->{begun} = 1; interrupt_shell($job) if $job->{ending} }
+    if ($word eq 'state') { $job->{in_state} = $job->{state} }
+    elsif ($word eq 'begun') { delete $job->{in_state}; $job->{begun} = 1; interrupt_shell($job) if $job->{ending} }
     elsif ($word =~ /^\d+$/ && $word <= 255) { finish_command($job, $word) }
   }
-  $shell->{buffer} = '' if length $shell->{buffer} > 4096;
+  return if length $shell->{buffer} <= 4096;
+  take($shell->{job}{state}, $shell->{buffer}) if $shell->{job} && $shell->{job}{in_state};
+  $shell->{buffer} = '';
 }
 
 # An interrupt may hit the shell when it is about to say that the command has ended. So it is asked to say it again.
@@ -102,12 +118,12 @@ sub finish_command {
   # What an interrupt leaves in the background may stay; what runs out of time has to go, its daemons too.
   kill 9, processes_of($job) if $ending && ($ending ne 'interrupted' || $job->{forced});
   # A command that was not read to its end would be taken for the next one.
-  kill 9, $job->{pid} if !$job->{in}{over} && $shell->{pid};
-  end_feed($job->{in});
-  drain_stream($job->{out});
+  kill 9, $job->{pid} if $job->{in} && !$job->{in}{over} && $shell->{pid};
+  end_feed($job->{in}) if $job->{in};
+  drain_stream($job->{out}) if $job->{out};
   delete $jobs{$job->{id}};
   delete $shell->{job};
-  send_frame('done', $job->{id}, $status, $ending, $job->{restarted} ? 1 : 0, $job->{forced} ? 1 : 0, settle($job->{out}{sink}), 0, '', '');
+  send_frame('done', $job->{id}, $status, $ending, $job->{restarted} ? 1 : 0, $job->{forced} ? 1 : 0, settle($job->{state} || $job->{out}{sink}), 0, '', '');
   %$job = (status => 0);
 }
 
@@ -141,7 +157,7 @@ $handlers{'close-session'} = sub {
   if (!$shell || !$shell->{pid}) { delete $shells{$name}; return send_frame('ok', $id) }
   $shell->{closing} = $id;
   my $job = $shell->{job};
-  if ($job) { $job->{ending} ||= 'cancelled'; kill 9, processes_of($job) }
+  if ($job) { mark_ending($job, 'cancelled'); kill 9, processes_of($job) }
   kill 1, grep { $_ != $shell->{pid} } map { $_->{pid} } grep { $_->{sid} == $shell->{pid} } process_table();
   kill 9, $shell->{pid};
 };
