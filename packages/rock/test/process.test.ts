@@ -151,7 +151,7 @@ describe.skipIf(obstacle)(suite("a started program"), () => {
   test("gets signals with its whole group, and says which one it died of", async () => {
     await using box = await sandbox();
     const started = await box.start({
-      argv: bash("trap 'echo caught' USR1; echo ready; sleep 81 & wait; wait"),
+      argv: bash("trap 'echo caught' USR1; (trap '' USR1; exec sleep 81) & echo ready; wait; wait"),
     });
     const reader = started.stdout[Symbol.asyncIterator]();
     await reader.next();
