@@ -6,6 +6,7 @@ export * from "./episode-store.ts";
 export * from "./episode-summary.ts";
 export * from "./event.ts";
 export * from "./instance.ts";
+export * from "./ip-address.ts";
 export * from "./log-line.ts";
 export * from "./ports.ts";
 export * from "./profile.ts";

@@ -1,3 +1,4 @@
+import { isWithin, parseIp, parseNetwork } from "@ale/core";
 import type { RuleFault } from "./fault.ts";
 
 /**
@@ -166,39 +167,11 @@ function wildcardSource(text: string, kind: "contains" | "startswith" | "endswit
 }
 
 /** IPv4 and IPv6 networks. */
-function cidrTest(network: string): ValueTest | string {
-  const [address = "", length] = network.split("/");
-  const base = addressBits(address);
-  const width = base === undefined ? 0 : base.v6 ? 128 : 32;
-  const prefix = length === undefined ? width : Number(length);
-  if (base === undefined || !Number.isInteger(prefix) || prefix < 0 || prefix > width)
-    return `${network} is not a network such as 10.0.0.0/8 or fd00::/8`;
-  const shift = BigInt(width - prefix);
-  const wanted = base.bits >> shift;
+function cidrTest(text: string): ValueTest | string {
+  const network = parseNetwork(text);
+  if (network === undefined) return `${text} is not a network such as 10.0.0.0/8 or fd00::/8`;
   return (value) => {
-    const found = typeof value === "string" ? addressBits(value) : undefined;
-    return found !== undefined && found.v6 === base.v6 && found.bits >> shift === wanted;
+    const address = typeof value === "string" ? parseIp(value) : undefined;
+    return address !== undefined && isWithin(address, network);
   };
-}
-
-export function addressBits(text: string): { readonly v6: boolean; readonly bits: bigint } | undefined {
-  const v4 = /^(?:::ffff:)?(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/i.exec(text);
-  if (v4 !== null) {
-    const bytes = v4.slice(1).map(Number);
-    if (bytes.some((byte) => byte > 255)) return undefined;
-    return {
-      v6: false,
-      bits: BigInt(((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) >>> 0),
-    };
-  }
-  if (!/^[0-9a-f:]+$/i.test(text) || !text.includes(":")) return undefined;
-  const [left = "", right, ...more] = text.split("::");
-  if (more.length > 0) return undefined;
-  const groups = (part: string): string[] => (part === "" ? [] : part.split(":"));
-  const [head, tail] = [groups(left), groups(right ?? "")];
-  const missing = 8 - head.length - tail.length;
-  if (right === undefined ? missing !== 0 : missing < 1) return undefined;
-  const all = [...head, ...Array.from({ length: missing }, () => "0"), ...tail];
-  if (all.some((group) => !/^[0-9a-f]{1,4}$/i.test(group))) return undefined;
-  return { v6: true, bits: all.reduce((bits, group) => (bits << 16n) | BigInt(`0x${group}`), 0n) };
 }

@@ -1,6 +1,5 @@
-import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { addressBits, compileField, type Scalar } from "../../src/sigma/field.ts";
+import { compileField, type Scalar } from "../../src/sigma/field.ts";
 
 function matches(key: string, value: Scalar | readonly Scalar[], record: object): boolean {
   const made = compileField(key, value);
@@ -72,14 +71,5 @@ describe("a network", () => {
     ["10.0.0.0/8", "not an address", false],
   ])("%s has %s: %s", (network, address, expected) => {
     expect(matches("ip|cidr", network, { ip: address })).toBe(expected);
-  });
-
-  it("knows every IPv4 address by its 32 bits", () => {
-    fc.assert(
-      fc.property(fc.ipV4(), (address) => {
-        const bits = address.split(".").reduce((sum, byte) => sum * 256 + Number(byte), 0);
-        expect(addressBits(address)).toEqual({ v6: false, bits: BigInt(bits) });
-      }),
-    );
   });
 });
