@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Limits } from "@ale/core";
 import { BASE_IMAGE } from "../src/index.ts";
 import { findServer } from "../src/server/lease.ts";
-import { type RockServer, type ServeOptions, serveFile, serveRock } from "../src/server/serve.ts";
+import { type RockServer, type ServeOptions, serveRock } from "../src/server/serve.ts";
 import { driver, freshHome } from "./support.ts";
 
 export interface TestServer extends AsyncDisposable {
@@ -32,7 +32,7 @@ export async function testServer(options: Partial<ServeOptions> = {}): Promise<T
   const home = await freshHome();
   mkdirSync(join(home.path, "rock"), { recursive: true });
   const server = await serveRock({ home: home.path, port: 0, driver: await driver(), ...options });
-  const token = findServer(serveFile(home.path))!.token!;
+  const token = findServer(home.path)!.token!;
   return {
     server,
     home: home.path,

@@ -1,1 +1,13 @@
 export type { ExecBody, SandboxCreate, SandboxView } from "../wire/schemas.ts";
+export {
+  connectLocal,
+  connectRock,
+  type ListOptions,
+  type RemoteImage,
+  type RemoteImages,
+  type RemoteSandboxes,
+  type RockClient,
+} from "./connect.ts";
+export { RemoteDriver } from "./remote-driver.ts";
+export { RemoteSandbox } from "./remote-sandbox.ts";
+export type { Call, Query, TransportOptions } from "./transport.ts";

@@ -1,10 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { availableParallelism, homedir } from "node:os";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
 import { ReadWatch } from "../files/read-watch.ts";
 import { missingControllers, probeCgroups } from "../host/cgroup.ts";
 import { deniedCallsAreLogged } from "../host/denied-calls.ts";
+import { defaultHome } from "../host/home.ts";
 import { type IdRangeOptions, IdRanges } from "../host/id-ranges.ts";
 import { Limiter } from "../host/limiter.ts";
 import { removeTree } from "../host/mounts.ts";
@@ -48,7 +49,7 @@ export interface OciDriverOptions {
   readonly idRange?: IdRangeOptions;
 }
 
-export const defaultHome = (): string => process.env.ALE_HOME ?? join(homedir(), ".ale");
+export { defaultHome };
 
 export class OciDriver implements SandboxDriver {
   readonly home: string;

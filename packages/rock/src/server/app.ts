@@ -275,11 +275,9 @@ const unauthorized = (): AleError =>
     next: "send the header Authorization: Bearer TOKEN",
   });
 
-function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+function sendProblem(thrown: unknown, _request: FastifyRequest, reply: FastifyReply): void {
   const { error, issues } = errorOf(thrown);
   const status = statusOf(error.code);
-  // A body that was not read to its end cannot be skipped safely.
-  if (!request.raw.complete) reply.header("connection", "close");
   if (status === 401) reply.header("www-authenticate", "Bearer");
   reply
     .code(status)

@@ -9,14 +9,13 @@ export {
 export { type Audit, type AuditEntry, AuditLog } from "./audit.ts";
 export { type Authenticator, type Caller, SCOPES, Scope } from "./caller.ts";
 export type { ImageShelf, StoredImage } from "./images.ts";
-export { findServer, type Served } from "./lease.ts";
+export { findServer, type Served, serveFile } from "./lease.ts";
 export { DEFAULT_QUOTA, type HostLimits, hostLimits, type Quota, type Usage } from "./quota.ts";
 export type { Phase, Phases, SandboxRecord, SandboxState, Transition } from "./record.ts";
 export {
   DEFAULT_PORT,
   type RockServer,
   type ServeOptions,
-  serveFile,
   serveRock,
   tokensFile,
 } from "./serve.ts";

@@ -1,5 +1,5 @@
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { AleError } from "@ale/core";
 import { z } from "zod";
 import { isAlive, self } from "../host/owner.ts";
@@ -20,8 +20,11 @@ const Served = z.object({
 });
 export type Served = z.infer<typeof Served>;
 
+export const serveFile = (home: string): string => join(home, "rock", "serve.json");
+
 /** The living server of a home; undefined where there is none, or only what a crashed one left. */
-export function findServer(path: string): Served | undefined {
+export function findServer(home: string): Served | undefined {
+  const path = serveFile(home);
   const served = readServed(path);
   return served !== undefined && isAlive(served.owner) ? served : undefined;
 }
@@ -36,7 +39,8 @@ export class ServeLease {
   }
 
   /** Throws an AleError `already-served` that names the process. */
-  static take(path: string): ServeLease {
+  static take(home: string): ServeLease {
+    const path = serveFile(home);
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     const served: Served = {
       schema: "ale/rock-serve@1",
@@ -51,14 +55,14 @@ export class ServeLease {
     try {
       for (let attempt = 0; attempt < 3; attempt++) {
         if (placed(mine, path)) return new ServeLease(path, served);
-        refuseIfServed(path);
+        refuseIfServed(home);
         // A crashed server's. Two that find it at once both remove it, and one of them is then first.
         rmSync(path, { force: true });
       }
     } finally {
       rmSync(mine, { force: true });
     }
-    throw new AleError("already-served", `another server is just starting on ${dirname(path)}`, {
+    throw new AleError("already-served", `another server is just starting on ${home}`, {
       next: "wait for it, or use another home",
     });
   }
@@ -86,13 +90,13 @@ function placed(mine: string, path: string): boolean {
   }
 }
 
-function refuseIfServed(path: string): void {
-  const served = findServer(path);
+function refuseIfServed(home: string): void {
+  const served = findServer(home);
   if (served === undefined) return;
   const { owner, url } = served;
   throw new AleError(
     "already-served",
-    `process ${owner.pid} serves ${dirname(path)} already${url ? ` at ${url}` : ""}`,
+    `process ${owner.pid} serves ${home} already${url ? ` at ${url}` : ""}`,
     {
       next: `use that server, end process ${owner.pid}, or choose another home`,
     },

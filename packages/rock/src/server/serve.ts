@@ -65,7 +65,6 @@ export interface RockServer extends AsyncDisposable {
 const GRACE_MS = 2_000;
 
 export const tokensFile = (home: string): string => join(home, "rock", "tokens.json");
-export const serveFile = (home: string): string => join(home, "rock", "serve.json");
 export const DEFAULT_PORT = 4180;
 const LOCAL_TENANT = "local";
 
@@ -78,7 +77,7 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
   const host = options.host ?? "127.0.0.1";
   options.signal?.throwIfAborted();
   await using undo = new AsyncDisposableStack();
-  const lease = ServeLease.take(serveFile(home));
+  const lease = ServeLease.take(home);
   undo.defer(() => lease.release());
   const tokens = new TokenStore(tokensFile(home));
   refuseUnsafe(host, options, tokens);

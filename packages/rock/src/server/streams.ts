@@ -17,6 +17,8 @@ export function gone(request: FastifyRequest, reply: FastifyReply, closing: Abor
   return AbortSignal.any([controller.signal, closing]);
 }
 
+const DRAIN_MS = 3_000;
+
 export interface UploadLimits {
   /** Longest time between two bytes. */
   readonly idleMs: number;
@@ -30,15 +32,33 @@ export async function* uploadOf(
 ): AsyncGenerator<Uint8Array> {
   const source = body[Symbol.asyncIterator]();
   let bytes = 0;
-  for (;;) {
-    const next = await nextWithin(source, limits.idleMs);
-    if (next.done) return;
-    bytes += next.value.length;
-    if (bytes > limits.maxBytes)
-      throw new AleError("body-too-large", `the body is larger than ${limits.maxBytes} bytes`, {
-        next: "send it in parts (append=true)",
-      });
-    yield next.value;
+  let ended = false;
+  try {
+    for (;;) {
+      const next = await nextWithin(source, limits.idleMs);
+      ended = next.done === true;
+      if (next.done) return;
+      bytes += next.value.length;
+      if (bytes > limits.maxBytes)
+        throw new AleError("body-too-large", `the body is larger than ${limits.maxBytes} bytes`, {
+          next: "send it in parts (append=true)",
+        });
+      yield next.value;
+    }
+  } finally {
+    if (!ended) void drain(source);
+  }
+}
+
+/** A client hears why its upload was refused only if the connection lives until it has stopped sending. */
+async function drain(source: AsyncIterator<Uint8Array>): Promise<void> {
+  const deadline = Date.now() + DRAIN_MS;
+  try {
+    while (Date.now() < deadline) if ((await nextWithin(source, DRAIN_MS)).done) return;
+    await source.return?.();
+  } catch {
+    // It broke off, or went quiet: what is left of the connection goes.
+    await source.return?.();
   }
 }
 

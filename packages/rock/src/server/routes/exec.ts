@@ -1,3 +1,4 @@
+import { z } from "zod";
 import type { RunRequest, StartRequest } from "../../port/process.ts";
 import type { Sandbox } from "../../port/sandbox.ts";
 import { ExecBody, ExecEventsBody, ExecView, SandboxParams, TerminalQuery } from "../../wire/schemas.ts";
@@ -39,6 +40,23 @@ export function execRoutes(app: App, context: AppContext): void {
       const stdin = stdinBase64 === undefined ? body.stdin : Buffer.from(stdinBase64, "base64");
       const run = { ...body, ...(stdin === undefined ? {} : { stdin }) } as RunRequest;
       return sandbox.exec(run, gone(request, reply, closing));
+    },
+  );
+
+  app.post(
+    "/sandboxes/:sandboxId/kill-processes",
+    {
+      config: { scope: "exec" },
+      schema: {
+        tags,
+        summary: "End every process of the sandbox except its first",
+        params: SandboxParams,
+        response: { 204: z.null(), ...problems },
+      },
+    },
+    async (request, reply) => {
+      await (await service.use(request.caller.tenant, request.params.sandboxId)).killAgentProcesses();
+      return reply.code(204).send(null);
     },
   );
 

@@ -1,4 +1,5 @@
 import { Readable } from "node:stream";
+import { AleError } from "@ale/core";
 import type { FastifyReply } from "fastify";
 import { z } from "zod";
 import type { SandboxFiles, WriteOptions } from "../../port/files.ts";
@@ -91,11 +92,12 @@ export function fileRoutes(app: App, context: AppContext): void {
     async ({ caller, params, query, headers }, reply) => {
       const sandbox = await use(caller.tenant, params.sandboxId);
       const { path, links, maxBytes } = query;
-      if (links === "refuse") {
-        const bytes = await sandbox.readFile(path, maxBytes === undefined ? {} : { maxBytes });
-        return sendBytes(reply, Buffer.from(taken(bytes)));
-      }
-      return sendFile(sandbox.files, path, headers.range, reply);
+      const most = maxBytes === undefined ? {} : { maxBytes };
+      if (links === "refuse") return sendBytes(reply, taken(await sandbox.readFile(path, most)));
+      if (headers.range !== undefined)
+        return sendRange(sandbox.files, path, headers.range, maxBytes ?? Infinity, reply);
+      if (maxBytes !== undefined) return sendBytes(reply, taken(await sandbox.files.read(path, most)));
+      return sendStream(reply, taken(await sandbox.files.readStream(path)));
     },
   );
 
@@ -233,24 +235,24 @@ async function* changeEvents(
   }
 }
 
-async function sendFile(
+async function sendRange(
   files: SandboxFiles,
   path: string,
-  rangeHeader: string | undefined,
+  header: string,
+  maxBytes: number,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  reply.header("accept-ranges", "bytes");
-  if (rangeHeader !== undefined) {
-    const { size } = taken(await files.stat(path, { followLinks: true }));
-    const range = byteRange(rangeHeader, size);
-    if (range !== undefined) {
-      const { offset, length } = range;
-      reply.code(206).header("content-range", `bytes ${offset}-${offset + length - 1}/${size}`);
-      if (length > PIECE_BYTES) return sendStream(reply, pieces(files, path, offset, length));
-      return sendBytes(reply, taken(await files.read(path, { offset, length })));
-    }
-  }
-  return sendStream(reply, taken(await files.readStream(path)));
+  const { size } = taken(await files.stat(path, { followLinks: true }));
+  const range = byteRange(header, size);
+  if (range === undefined) return sendStream(reply, taken(await files.readStream(path)));
+  const { offset, length } = range;
+  if (length > maxBytes)
+    throw new AleError("too-large", `${path}: ${length} bytes are more than ${maxBytes}`, {
+      next: "ask for a smaller range, or for more",
+    });
+  reply.code(206).header("content-range", `bytes ${offset}-${offset + length - 1}/${size}`);
+  if (length > PIECE_BYTES) return sendStream(reply, pieces(files, path, offset, length));
+  return sendBytes(reply, taken(await files.read(path, { offset, length })));
 }
 
 /** Ends early where the file has become shorter. */

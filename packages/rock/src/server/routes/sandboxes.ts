@@ -49,7 +49,10 @@ export function sandboxRoutes(app: App, context: AppContext): void {
       const { waitMs, deleteAfterStopMs, ...spec } = request.body;
       const { tenant } = request.caller;
       const key = request.headers["idempotency-key"];
-      const idempotency = key === undefined ? undefined : { key, digest: digestOf(request.body) };
+      const idempotency =
+        key === undefined
+          ? undefined
+          : { key, digest: digestOf({ ...spec, deleteAfterStopMs: deleteAfterStopMs ?? null }) };
       const born = service.create(tenant, {
         spec: spec as SandboxSpec,
         ...(deleteAfterStopMs === undefined ? {} : { deleteAfterStopMs }),
