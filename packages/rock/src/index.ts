@@ -15,6 +15,8 @@ export {
   resolveImage,
 } from "./image/image.ts";
 export { type ImageConfig, imageLabel, type LocalImage } from "./image/local-image.ts";
+export { type PullOptions, type PullProgress, pullImage } from "./image/pull.ts";
+export { type PushOptions, type PushProgress, type PushResult, pushImage } from "./image/push.ts";
 export {
   type BootstrapImageOptions,
   bootstrapImage,
@@ -22,6 +24,8 @@ export {
   mapImage,
   PYTHON_IMAGE,
 } from "./image/recipe.ts";
+export type { RegistryOptions } from "./image/registry.ts";
+export type { Credentials } from "./image/registry-auth.ts";
 export type { DeniedCall } from "./oci/denied-calls.ts";
 export { defaultHome, OciDriver, type OciDriverOptions, openOciDriver } from "./oci/driver.ts";
 export * from "./port/capabilities.ts";

@@ -11,6 +11,7 @@ export const MEDIA = {
   ociConfig: "application/vnd.oci.image.config.v1+json",
   ociTar: "application/vnd.oci.image.layer.v1.tar",
   ociGzip: "application/vnd.oci.image.layer.v1.tar+gzip",
+  dockerGzip: "application/vnd.docker.image.rootfs.diff.tar.gzip",
   dockerList: "application/vnd.docker.distribution.manifest.list.v2+json",
   dockerManifest: "application/vnd.docker.distribution.manifest.v2+json",
 } as const;

@@ -82,12 +82,13 @@ const split = (list: Buffer): string[] =>
     .split("\0")
     .filter((name) => name !== "");
 
+const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
 /** Takes the lock of an open file, which the kernel gives back when the file is closed. False where another one has it. */
-export function tryLock(fd: number): boolean {
-  if (libc().flock(fd, LOCK_EX | LOCK_NB) === 0) return true;
+export function tryLock(fd: number, kind: "shared" | "alone"): boolean {
+  if (libc().flock(fd, (kind === "shared" ? LOCK_SH : LOCK_EX) | LOCK_NB) === 0) return true;
   const errno = koffi.errno();
   if (errno === koffi.os.errno.EWOULDBLOCK || errno === koffi.os.errno.EINTR) return false;
   throw new SystemCallError("flock", errno);

@@ -13,6 +13,7 @@ import {
   clearDeadStages,
   digestOf,
   hexOf,
+  holdStore,
   lock,
   openStore,
   type Store,
@@ -57,7 +58,8 @@ export async function bootstrapImage(
   const store = openStore(home);
   const made = findMade(store, options.name, recipe);
   if (made !== undefined) return made;
-  using _ = await lock(store, `recipe-${hexOf(recipe).slice(0, 32)}`, signal);
+  using _store = await holdStore(store, signal);
+  using _recipe = await lock(store, `recipe-${hexOf(recipe).slice(0, 32)}`, signal);
   const meanwhile = findMade(store, options.name, recipe);
   if (meanwhile !== undefined) return meanwhile;
   clearDeadStages(store);

@@ -103,19 +103,28 @@ export function clearDeadStages(store: Store): void {
 
 const LOCK_POLL_MS = 50;
 
-/** Waits until no other process has the lock. It goes with its process, however that ends. */
-export async function lock(store: Store, name: string, signal?: AbortSignal): Promise<Disposable> {
+/** Waits until no other has the lock. It goes with its process, however that ends. */
+export async function lock(
+  store: Store,
+  name: string,
+  signal?: AbortSignal,
+  kind: "shared" | "alone" = "alone",
+): Promise<Disposable> {
   const parent = join(store.root, "locks");
   mkdirSync(parent, { recursive: true, mode: 0o700 });
   const fd = openSync(join(parent, name), "w", 0o600);
   try {
-    while (!tryLock(fd)) await sleep(LOCK_POLL_MS, undefined, signal === undefined ? {} : { signal });
+    while (!tryLock(fd, kind)) await sleep(LOCK_POLL_MS, undefined, signal === undefined ? {} : { signal });
   } catch (error) {
     closeSync(fd);
     throw error;
   }
   return { [Symbol.dispose]: () => closeSync(fd) };
 }
+
+/** Held while something is made whose parts nothing refers to yet; whoever clears the store waits for it. */
+export const holdStore = (store: Store, signal?: AbortSignal): Promise<Disposable> =>
+  lock(store, "store", signal, "shared");
 
 export function entries(directory: string): string[] {
   try {
