@@ -12,8 +12,8 @@ import { isAlive, ownerName, parseOwnerName, self, startTimeOf } from "../src/ho
 import { debianSources, parseDeb822, parseOneLine } from "../src/image/apt.ts";
 import { debianSuite } from "../src/image/image.ts";
 import { probeHost } from "../src/index.ts";
+import { fitsInMemory } from "../src/oci/layer.ts";
 import { ociConfig } from "../src/oci/oci-config.ts";
-import { fitsInMemory } from "../src/oci/rootfs.ts";
 import { seccompProfile } from "../src/oci/seccomp.ts";
 import { compileSeccomp } from "../src/oci/seccomp-compile.ts";
 import { obstacle } from "./support.ts";

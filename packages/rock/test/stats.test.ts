@@ -36,7 +36,7 @@ describe.skipIf(obstacle)(suite("what a sandbox uses"), () => {
     const forks = "for (1..40) { my $pid = fork; if (defined $pid && !$pid) { sleep 30; exit } }";
     await box.exec({ argv: ["perl", "-e", forks] });
     await box.killAgentProcesses();
-    await box.exec({ argv: ["perl", "-e", "my $x = 'x' x 200_000_000"] });
+    await box.exec({ argv: ["perl", "-e", "$i++ while times < 0.1; my $x = 'x' x 200_000_000"] });
     const stats = await box.stats();
     expect(stats.pidsRefused).toBeGreaterThan(0);
     expect(stats.oomKills).toBeGreaterThan(0);

@@ -17,13 +17,13 @@ export class ReadWatch {
     this.#fd = inotifyOpen();
   }
 
-  /** `fd`: the planted file, open. */
-  add(sandbox: string, path: string, fd: number): void {
+  /** `fd`: the planted file, open. `read`: whether that had happened before. */
+  add(sandbox: string, path: string, fd: number, read = false): void {
     if (this.#fd === undefined) return;
     const watch = inotifyWatch(this.#fd, `/proc/self/fd/${fd}`, IN_ACCESS | IN_CLOSE_NOWRITE);
     if (watch === undefined) return;
     this.#watched.set(watch, { sandbox, path });
-    this.#note(sandbox, path, false);
+    this.#note(sandbox, path, read);
   }
 
   /** Undefined where there is no watch, or where events were lost: then only the access time can tell. */

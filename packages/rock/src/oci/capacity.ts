@@ -1,7 +1,7 @@
 import { statfsSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { AleError, type Limits } from "@ale/core";
-import { fitsInMemory } from "./rootfs.ts";
+import { fitsInMemory, liesInMemory } from "./layer.ts";
 
 /** What one sandbox may ask for at most: what the host has. A promise that cannot be kept is refused, not broken later. */
 
@@ -14,7 +14,9 @@ export interface Capacity {
 
 export function capacityOf(directory: string): Capacity {
   const { bavail, bsize } = statfsSync(directory);
-  return { cpus: cpus().length, memoryBytes: totalmem(), diskBytes: bavail * bsize };
+  // No disk at all is another complaint.
+  const free = liesInMemory(directory) ? Number.POSITIVE_INFINITY : bavail * bsize;
+  return { cpus: cpus().length, memoryBytes: totalmem(), diskBytes: free };
 }
 
 /** Throws an AleError `limits-above-host`. */

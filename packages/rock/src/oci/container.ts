@@ -1,102 +1,141 @@
-import { chmodSync, chownSync, readFileSync, writeFileSync } from "node:fs";
-import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { AleError } from "@ale/core";
+import { AleError, ok } from "@ale/core";
 import type { ReadWatch } from "../files/read-watch.ts";
 import { Tree } from "../files/tree.ts";
-import { type CgroupHost, cgroupsPath, killGroup, removeGroup } from "../host/cgroup.ts";
-import { readCounters } from "../host/cgroup-stats.ts";
+import { type CgroupHost, killGroup, removeGroup } from "../host/cgroup.ts";
+import { addCounters, type GroupCounters, readCounters } from "../host/cgroup-stats.ts";
 import { unmount } from "../host/native.ts";
-import { type Runtime, runArguments } from "../host/runtime.ts";
-import type { LocalImage } from "../image/local-image.ts";
+import type { Runtime } from "../host/runtime.ts";
 import { ControlChannel } from "../inside/control.ts";
-import { initArgv, startFields } from "../inside/init.ts";
+import { startFields } from "../inside/init.ts";
 import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
+import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { Activity } from "./activity.ts";
-import type { Launched, Launcher } from "./launcher.ts";
-import { ociConfig } from "./oci-config.ts";
-import { mountRoot, plant, usageOf } from "./rootfs.ts";
+import { writeBundle } from "./bundle.ts";
+import type { Launcher } from "./launcher.ts";
+import { makeLayer, prepareLayer, usageOf } from "./layer.ts";
+import type { LayerStore } from "./layer-store.ts";
+import { mountOverlay } from "./overlay.ts";
+import { giveIdentity, plant } from "./plant.ts";
+import { Run } from "./run.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
-import { compiledSeccomp } from "./seccomp-compile.ts";
-import { type Places, places, removeSandboxDirectory } from "./state.ts";
+import type { ShellState } from "./shell-state.ts";
+import { places, removeSandboxDirectory, type SandboxState, writeSandboxState } from "./state.ts";
 import type { UserNamespaces } from "./user-namespaces.ts";
 
-/** One container's life on the host: mounts, runtime process, control channel, and the removal of all of it. */
+/** One sandbox's life on the host: layers, mounts, processes, and the removal of all of it. */
 
 export interface Host {
   /** The driver's directory. */
   readonly space: string;
+  /** Files are kept unless they are destroyed. */
+  readonly durable: boolean;
   readonly runtime: Runtime;
   readonly cgroups: CgroupHost;
   readonly reads: ReadWatch;
   readonly launcher: Launcher;
+  readonly layers: LayerStore;
   /** Undefined: sandboxes share the host's users. */
   readonly users: UserNamespaces | undefined;
   /** Whether the kernel logs what the filter refuses. */
   readonly logDenied: boolean;
 }
 
-/** Told of every container from its first process to its last trace, so that its owner can always end it. */
-export interface Tracker {
+/** The driver, as its containers know it: told of each from its first process to its last trace, so that it can always end it. */
+export interface Owner {
   add(container: RunningContainer): void;
   remove(id: string): void;
+  snapshot(
+    container: RunningContainer,
+    shells: Shells,
+    options?: SnapshotOptions,
+    signal?: AbortSignal,
+  ): Promise<SnapshotResult>;
+  revert(container: RunningContainer, shells: Shells, snapshot: string, signal?: AbortSignal): Promise<void>;
+}
+
+/** A sandbox's shells, which are carried over a restart. */
+export interface Shells {
+  capture(): Promise<readonly ShellState[]>;
+  /** Before anybody else is heard. */
+  resume(states: readonly ShellState[]): void;
 }
 
 /** A longer one would fire at once. */
 export const LONGEST_TIMER_MS = 2 ** 31 - 1;
-/** How long PID 1 may take to follow its closed control channel before it is killed. */
-const POLITE_EXIT_MS = 500;
+
+export interface Restart {
+  /** Before anything is ended. The sandbox answers, but only to requests that do not wait for the restart. */
+  readonly prepare: () => Promise<void>;
+  /** When nothing uses the layers. The writable one of the new state must be there by then. */
+  readonly change: () => Promise<Pick<SandboxState, "lower" | "layer" | "snapshot">>;
+  /** When it runs again, before anybody else is heard. */
+  readonly resume: () => void;
+}
 
 export class RunningContainer {
   readonly id: string;
-  readonly tree: Tree;
-  readonly control = new ControlChannel();
+  readonly spec: SandboxSpec;
+  readonly owner: Owner;
   readonly activity = new Activity();
-  /** Resolves when its last trace is gone. */
+  /** Resolves when its last process is gone and, unless they are kept, its last file. */
   readonly whenEnded: Promise<EndReason>;
   readonly #host: Host;
-  readonly users: SandboxUsers | undefined;
-  readonly #launched: Launched;
-  readonly #track: Tracker;
-  #connection: Socket | undefined;
-  #ended = false;
-  #exited = false;
+  #state: SandboxState;
+  #users: SandboxUsers | undefined;
+  #run: Run | undefined;
+  #control = new ControlChannel();
+  #tree: Tree | undefined;
+  #gone = false;
   #destroyed: Promise<void> | undefined;
+  /** Restarts come one after another; this settles with the last one asked for. */
+  #settled: Promise<void> = Promise.resolve();
+  #disturbances = 0;
   #endReason: EndReason | undefined;
-  #started = false;
   #timers: NodeJS.Timeout[] = [];
+  #countersBefore: GroupCounters | undefined;
   readonly #settleEnded: (reason: EndReason) => void;
 
-  constructor(
-    host: Host,
-    id: string,
-    tree: Tree,
-    users: SandboxUsers | undefined,
-    launched: Launched,
-    track: Tracker,
-  ) {
-    this.id = id;
-    this.users = users;
-    this.tree = tree;
+  constructor(host: Host, state: SandboxState, spec: SandboxSpec, owner: Owner) {
+    this.id = state.id;
+    this.spec = spec;
+    this.owner = owner;
     this.#host = host;
-    this.#launched = launched;
-    this.#track = track;
+    this.#state = state;
     const { promise, resolve } = Promise.withResolvers<EndReason>();
     this.whenEnded = promise;
     this.#settleEnded = resolve;
-    void launched.exited.then(() => {
-      this.#exited = true;
-      this.#ended = true;
-      this.control.close();
-      // Before it has started, its starter removes it and reads what it has to say.
-      if (this.#started) void this.destroy("crashed");
-    });
+    host.layers.hold(this.id, [state.layer, ...state.lower]);
+    owner.add(this);
   }
 
-  /** True as soon as destruction has begun or PID 1 is gone. */
+  /** Another one after each restart; closed, and therefore `gone`, when the sandbox has ended. Await `settled` first. */
+  get control(): ControlChannel {
+    return this.#control;
+  }
+
+  /** Another one after each restart. Await `settled` first. */
+  get tree(): Tree {
+    return this.#tree!;
+  }
+
+  get state(): SandboxState {
+    return this.#state;
+  }
+
+  /** Undefined unless a restart is under way; then resolves with its end. Only then a request is heard. */
+  get settled(): Promise<void> | undefined {
+    return this.#disturbances > 0 ? this.#whenSettled() : undefined;
+  }
+
+  async #whenSettled(): Promise<void> {
+    while (this.#disturbances > 0) await this.#settled;
+  }
+
+  /** True as soon as its end has begun or PID 1 is gone for good. */
   get ended(): boolean {
-    return this.#ended;
+    return this.#gone || this.#endReason !== undefined;
   }
 
   /** Undefined while it runs; set as soon as its end begins. */
@@ -104,31 +143,144 @@ export class RunningContainer {
     return this.#endReason;
   }
 
+  /** Whom its users are on the host; undefined before it starts, and where they are the host's own. */
+  get users(): SandboxUsers | undefined {
+    return this.#users;
+  }
+
   get reads(): ReadWatch {
     return this.#host.reads;
   }
 
-  /** Speaks first with PID 1. Throws an AleError if the container ended instead of starting. */
-  async start(spec: SandboxSpec): Promise<void> {
-    const connection = await this.#launched.connection;
-    if (connection !== null) {
-      this.#connection = connection;
-      this.control.attach(connection);
-      this.control.send("start", ...startFields());
+  /** Throws an AleError; then nothing is left, or, with `keep`, the files. `plants`: the spec's files are written. */
+  async start(options: { readonly fresh: boolean; readonly plants: boolean }): Promise<void> {
+    const starting = this.#start(options);
+    this.#settleAfter(starting);
+    try {
+      await starting;
+      if (this.ended) throw gone(this.id);
+    } catch (error) {
+      await this.destroy(options.fresh ? "destroyed" : "crashed");
+      throw error;
     }
-    if (connection === null || !(await this.control.ready)) {
-      await Promise.race([this.#launched.exited, sleep(POLITE_EXIT_MS)]);
-      throw new AleError("sandbox-start-failed", `the container did not start: ${this.#complaint()}`, {
-        next: "run `./ale doctor`",
+    this.#endAfter(this.spec.limits.lifetimeMs);
+    if (this.spec.idleMs !== undefined) this.#endWhenIdle(this.spec.idleMs);
+  }
+
+  async #start(options: { readonly fresh: boolean; readonly plants: boolean }): Promise<void> {
+    const layer = this.#host.layers.at(this.#state.layer);
+    this.#users = await this.#host.users?.take();
+    if (options.fresh) await makeLayer(layer, this.spec.limits);
+    await this.#begin(() => {
+      if (options.fresh) giveIdentity(this.tree);
+      if (options.plants) plant(this.tree, this.spec, (path, fd) => this.reads.add(this.id, path, fd));
+    });
+  }
+
+  /** Mounts, plants, runs. */
+  async #begin(prepare: () => void = () => {}): Promise<void> {
+    const { layers, space, launcher } = this.#host;
+    const { directory, root } = places(space, this.id);
+    const users = this.#users;
+    const layer = layers.at(this.#state.layer);
+    prepareLayer(layer);
+    const sealed = this.#state.lower.map((id) => layers.at(id).upper);
+    mountOverlay({ layer: layer.directory, lower: [...sealed, ...this.#state.image.layers], root, users });
+    this.#tree = new Tree(root, users?.ids);
+    prepare();
+    const bundle = { id: this.id, directory, root, layer, limits: this.spec.limits, users };
+    const log = join(layer.bundle, "log");
+    const run = new Run(launcher.launch(this.id, log, writeBundle(this.#host, bundle)), log);
+    this.#run = run;
+    this.#control = run.control;
+    await run.start(startFields());
+    void run.exited.then(() => {
+      if (this.#run !== run) return;
+      this.#gone = true;
+      this.#endBecause("crashed");
+    });
+  }
+
+  /** Ends all processes and detaches the root filesystem. The layers stay. */
+  async #end(): Promise<void> {
+    const run = this.#run;
+    this.#run = undefined;
+    const { cgroups, space } = this.#host;
+    const counters = readCounters(cgroups, this.id);
+    await run?.end(() => killGroup(cgroups, this.id));
+    this.#countersBefore = addCounters(this.#countersBefore ?? counters, counters);
+    this.#tree?.close();
+    const { root } = places(space, this.id);
+    while (unmount(root));
+  }
+
+  /**
+   * Ends all processes, changes the layers, and starts again above the new ones; what is asked from now on waits. Throws an AleError:
+   * `sandbox-gone`, or what `prepare` throws, and the sandbox runs on; after that the sandbox is destroyed, because there is nothing to go
+   * back to.
+   */
+  restart(restart: Restart): Promise<void> {
+    return this.undisturbed(async () => {
+      await restart.prepare();
+      await this.#restart(restart);
+    });
+  }
+
+  /** Does something for which the sandbox must neither be restarted nor removed; requests wait meanwhile. */
+  undisturbed<T>(work: () => Promise<T>): Promise<T> {
+    const working = this.#settled.then(() => {
+      if (this.ended) throw gone(this.id);
+      return work();
+    });
+    this.#settleAfter(working);
+    return working;
+  }
+
+  #settleAfter(working: Promise<unknown>): void {
+    this.#disturbances++;
+    const over = (): void => {
+      this.#disturbances--;
+    };
+    this.#settled = working.then(over, over);
+  }
+
+  async #restart({ change, resume }: Restart): Promise<void> {
+    const { layers, space } = this.#host;
+    try {
+      const wasRead = this.#filesRead();
+      await this.#end();
+      await removeGroups(this.#host, this.id);
+      const before = [this.#state.layer, ...this.#state.lower];
+      this.#state = { ...this.#state, ...(await change()) };
+      writeSandboxState(space, this.#state);
+      layers.hold(this.id, [this.#state.layer, ...this.#state.lower]);
+      await layers.removeUnheld(before);
+      await this.#begin(() => this.#watchAgain(wasRead));
+      resume();
+    } catch (error) {
+      // Not awaited: destruction waits for this restart.
+      this.#endBecause("crashed");
+      throw error;
+    }
+  }
+
+  /** Planted files of which it is known whether they have been read. */
+  #filesRead(): ReadonlyMap<string, boolean> {
+    const known = this.spec.files.map(({ path }) => [path, this.reads.wasRead(this.id, path)] as const);
+    return new Map(known.flatMap(([path, read]) => (read === undefined ? [] : [[path, read]])));
+  }
+
+  #watchAgain(wasRead: ReadonlyMap<string, boolean>): void {
+    this.reads.forget(this.id);
+    for (const [path, read] of wasRead)
+      this.tree.open(path, (fd) => {
+        this.reads.add(this.id, path, fd, read);
+        return ok(undefined);
       });
-    }
-    this.#started = true;
-    this.#endAfter(spec.limits.lifetimeMs);
-    if (spec.idleMs !== undefined) this.#endWhenIdle(spec.idleMs);
   }
 
   #endAfter(lifetimeMs: number): void {
-    const end = (): void => void this.destroy("lifetime");
+    const end = (): void => this.#endBecause("lifetime");
     this.#timers.push(setTimeout(end, Math.min(lifetimeMs, LONGEST_TIMER_MS)).unref());
   }
 
@@ -136,31 +288,25 @@ export class RunningContainer {
   #endWhenIdle(idleMs: number): void {
     const look = (): void => {
       const left = idleMs - this.activity.idleMs;
-      if (left <= 0) void this.destroy("idle");
+      if (left <= 0) this.#endBecause("idle");
       else this.#timers[1] = setTimeout(look, Math.min(Math.max(left, 1), LONGEST_TIMER_MS)).unref();
     };
     look();
   }
 
-  #complaint(): string {
-    try {
-      const text = readFileSync(logOf(places(this.#host.space, this.id)), "utf8")
-        .slice(0, 4096)
-        .trim();
-      return text === "" ? "it said nothing" : text;
-    } catch {
-      return "it left no message";
-    }
+  /** What cannot be removed now, the next one who clears up finds by its state. */
+  #endBecause(reason: EndReason): void {
+    this.destroy(reason).catch(() => {});
   }
 
   stats(): SandboxStats {
-    const { layer } = places(this.#host.space, this.id);
-    const counters = readCounters(this.#host.cgroups, this.id);
+    const now = readCounters(this.#host.cgroups, this.id);
+    const counters = this.#countersBefore === undefined ? now : addCounters(this.#countersBefore, now);
     const { activity } = this;
     return {
       ...counters,
       pids: counters.pids === null ? null : Math.max(0, counters.pids - 1),
-      ...usageOf(layer),
+      ...usageOf(this.#host.layers.at(this.#state.layer)),
       outputBytes: activity.outputBytes,
       uptimeMs: activity.uptimeMs,
       idleMs: activity.idleMs,
@@ -168,8 +314,9 @@ export class RunningContainer {
   }
 
   /**
-   * The first reason counts. `rescue` gets the writable layer when no process is left, before it is removed; it is not called where the
-   * end had begun already, which rejects with an AleError `sandbox-gone`, and its own failure is passed on when all is removed.
+   * The first reason counts. Where the driver is durable, only `destroyed` removes the files. `rescue` gets the writable layer when no
+   * process is left, before it is removed; where the end had begun already it is not called, and this rejects with an AleError
+   * `sandbox-gone`. Its own failure is passed on when all is removed.
    */
   async destroy(reason: EndReason = "destroyed", rescue?: (upper: string) => Promise<void>): Promise<void> {
     const late = this.#destroyed !== undefined;
@@ -183,130 +330,46 @@ export class RunningContainer {
       }
     });
     await this.#destroyed;
-    if (late && rescue !== undefined)
-      throw new AleError("sandbox-gone", `sandbox ${this.id} has ended`, { next: "create a new sandbox" });
+    if (late && rescue !== undefined) throw gone(this.id);
     if (failure !== undefined) throw failure.error;
   }
 
   async #destroy(rescue: (upper: string) => Promise<void>): Promise<void> {
     for (const timer of this.#timers) clearTimeout(timer);
-    this.#ended = true;
-    this.control.close();
-    // PID 1 ends with its control channel, and with PID 1 everything in its namespace.
-    this.#connection?.destroy();
-    if (this.#connection === undefined) void this.#launched.connection.then((late) => late?.destroy());
-    await Promise.race([this.#launched.exited, sleep(POLITE_EXIT_MS)]);
-    if (!this.#exited) await this.#kill();
-    this.tree.close();
-    const place = places(this.#host.space, this.id);
-    while (unmount(place.root));
-    await rescue(join(place.layer, "upper"));
-    // Where a process is left, its numbers are nobody else's.
-    const clean = await removeTraces(this.#host, this.id);
-    if (clean && this.users !== undefined) this.#host.users?.giveBack(this.users);
-    this.#host.reads.forget(this.id);
-    this.#track.remove(this.id);
-    this.#settleEnded(this.#endReason ?? "destroyed");
-  }
-
-  async #kill(): Promise<void> {
-    for (let round = 0; round < 100 && !this.#exited; round++) {
-      if (killGroup(this.#host.cgroups, this.id)) this.#launched.kill();
-      await Promise.race([this.#launched.exited, sleep(20)]);
-    }
-  }
-}
-
-/** Makes the mounts and files of a sandbox and starts its runtime. On failure nothing is left. */
-export async function startContainer(
-  host: Host,
-  id: string,
-  image: LocalImage,
-  spec: SandboxSpec,
-  track: Tracker,
-): Promise<RunningContainer> {
-  let container: RunningContainer | undefined;
-  let users: SandboxUsers | undefined;
-  try {
-    const place = places(host.space, id);
-    users = await host.users?.take();
-    if (users !== undefined) letIn(place.directory, users);
-    await mountRoot(place, image, spec.limits, users);
-    const tree = new Tree(place.root, users?.ids);
+    this.#control.close();
+    await this.#whenSettled();
     try {
-      plant(tree, spec, (path, fd) => host.reads.add(id, path, fd));
-      container = new RunningContainer(host, id, tree, users, launch(host, id, place, spec, users), track);
-      track.add(container);
-    } catch (error) {
-      tree.close();
-      throw error;
+      await this.#end();
+      await rescue(this.#host.layers.at(this.#state.layer).upper);
+      await this.#remove();
+    } finally {
+      this.reads.forget(this.id);
+      this.owner.remove(this.id);
+      this.#settleEnded(this.#endReason ?? "destroyed");
     }
-    await container.start(spec);
-    return container;
-  } catch (error) {
-    if (container !== undefined) await container.destroy();
-    else if ((await removeTraces(host, id)) && users !== undefined) host.users?.giveBack(users);
-    throw error;
+  }
+
+  async #remove(): Promise<void> {
+    const clean = await removeGroups(this.#host, this.id);
+    // Where a process is left, its numbers are nobody else's.
+    if (clean && this.#users !== undefined) this.#host.users?.giveBack(this.#users);
+    if (this.#host.durable && this.#endReason !== "destroyed") return;
+    // Without its state nobody would look for what is left of it.
+    if (clean) removeSandboxDirectory(this.#host.space, this.id);
+    await this.#host.layers.release(this.id);
   }
 }
 
-/** The runtime enters the root with the rights of the sandbox's own root; nobody else may. */
-function letIn(directory: string, users: SandboxUsers): void {
-  chownSync(directory, 0, users.first);
-  chmodSync(directory, 0o710);
+export function gone(id: string): AleError {
+  return new AleError("sandbox-gone", `sandbox ${id} has ended`, { next: "create a new sandbox" });
 }
 
-/** The names that a machine knows without a network. A bind mount, so that it is the sandbox's own and no change of its image. */
-function writeHosts(place: Places, id: string, users: SandboxUsers | undefined): string {
-  const path = join(place.layer, "hosts");
-  writeFileSync(path, `127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 ${hostnameOf(id)}\n`);
-  if (users !== undefined) {
-    letIn(place.layer, users);
-    chownSync(path, users.first, users.first);
-  }
-  return path;
-}
-
-/** Long enough to tell sandboxes apart, short enough for a prompt. */
-const hostnameOf = (id: string): string => (id.length <= 16 ? id : id.slice(-12).replace(/^-+/, ""));
-
-const logOf = (place: Places): string => join(place.layer, "bundle", "log");
-
-function launch(
-  host: Host,
-  id: string,
-  place: Places,
-  spec: SandboxSpec,
-  users: SandboxUsers | undefined,
-): Launched {
-  const bundle = join(place.layer, "bundle");
-  const config = ociConfig({
-    rootfs: host.launcher.seen(place.root),
-    hostname: hostnameOf(id),
-    binds: [{ source: host.launcher.seen(writeHosts(place, id, users)), destination: "/etc/hosts" }],
-    users,
-    init: initArgv(),
-    limits: spec.limits,
-    cgroupsPath: cgroupsPath(id),
-    compileSeccomp: compiledSeccomp,
-    logDenied: host.logDenied,
-  });
-  writeFileSync(join(bundle, "config.json"), JSON.stringify(config));
-  const [seenBundle, state] = [bundle, join(place.layer, "runtime")].map((path) => host.launcher.seen(path));
-  const argv = runArguments(host.runtime, { state: state!, bundle: seenBundle!, id });
-  return host.launcher.launch(id, logOf(place), argv);
-}
-
-/** Removes mounts, groups and directories of a sandbox whose processes are gone or will be killed here. */
-export async function removeTraces(host: Pick<Host, "space" | "cgroups">, id: string): Promise<boolean> {
-  const place = places(host.space, id);
-  // The merged root lies over the writable layer.
-  for (const path of [place.root, place.layer]) while (unmount(path));
+/** Ends every process in the groups of a sandbox, and the groups. False where the kernel does not let go of them. */
+export async function removeGroups(host: Pick<Host, "cgroups">, id: string): Promise<boolean> {
   let clean = false;
   for (let round = 0; round < 100 && !clean; round++) {
     clean = killGroup(host.cgroups, id) && removeGroup(host.cgroups, id);
     if (!clean) await sleep(10);
   }
-  removeSandboxDirectory(host.space, id);
   return clean;
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { availableParallelism } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
 import { ReadWatch } from "../files/read-watch.ts";
@@ -8,28 +8,32 @@ import { deniedCallsAreLogged } from "../host/denied-calls.ts";
 import { defaultHome } from "../host/home.ts";
 import { type IdRangeOptions, IdRanges } from "../host/id-ranges.ts";
 import { Limiter } from "../host/limiter.ts";
-import { removeTree } from "../host/mounts.ts";
-import { self } from "../host/owner.ts";
+import { removeTreeAside } from "../host/mounts.ts";
 import { findRuntime, logsDenied, type Runtime, type RuntimeName, refusesHybrid } from "../host/runtime.ts";
 import { isSupportedMachine } from "../host/syscalls.ts";
 import { findTool } from "../host/tools.ts";
 import { resolveImage } from "../image/image.ts";
-import { imageLabel, type LocalImage } from "../image/local-image.ts";
+import type { LocalImage } from "../image/local-image.ts";
 import type { Capabilities } from "../port/capabilities.ts";
 import type { Pool, ReapReport, SandboxDriver } from "../port/driver.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
+import type { ForkOptions } from "../port/snapshot.ts";
 import type { Snapshots } from "../port/snapshots.ts";
+import { OciSnapshots } from "../snapshot/oci-snapshots.ts";
+import { type SnapshotRecord, SnapshotStore } from "../snapshot/snapshot-store.ts";
 import { capacityOf, refuseOversized } from "./capacity.ts";
-import { type Host, type RunningContainer, startContainer } from "./container.ts";
+import { type Host, type Owner, RunningContainer } from "./container.ts";
 import { type DeniedCall, DeniedCalls } from "./denied-calls.ts";
 import { Launcher } from "./launcher.ts";
 import { copyLayer } from "./layer-copy.ts";
+import { LayerStore } from "./layer-store.ts";
 import { whyNotMapped } from "./mapping-probe.ts";
 import { notYet } from "./not-yet.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { reapDead } from "./reap.ts";
 import { claimId, freshSandboxId } from "./sandbox-id.ts";
-import { createSpace, writeSandboxState } from "./state.ts";
+import { type ShellState, withEnvironment } from "./shell-state.ts";
+import { createSandboxState, createSpace, type Stack } from "./state.ts";
 import { UserNamespaces } from "./user-namespaces.ts";
 
 /** Sandboxes as OCI containers on overlayfs, run by crun without a daemon. Owns every sandbox it made. */
@@ -43,10 +47,24 @@ export interface OciDriverOptions {
   readonly runtime?: RuntimeName;
   /** Whether the kernel logs system calls that a sandbox's filter refuses. Default: `log`. */
   readonly deniedCalls?: "log" | "off";
+  /**
+   * Most bytes that the layers of snapshots may take together, those in memory (of sandboxes whose disk fits into half of their memory)
+   * among them; no sandbox's memory limit counts them. Default: half of the host's memory.
+   */
+  readonly snapshotBytes?: number;
   /** `auto`: sandboxes have users of their own where the host can do that. `off`: root in a sandbox is root of the host, kept in by its other walls. */
   readonly userns?: "auto" | "off";
   /** Numbers of the host that sandboxes' users may have. Default: 251,658,240 from 1,879,048,192 on. */
   readonly idRange?: IdRangeOptions;
+}
+
+/** How a new sandbox begins. */
+interface Beginning {
+  readonly stack: Stack;
+  readonly spec: SandboxSpec;
+  /** The one whose layers the stack has; without one the spec's files are planted. */
+  readonly snapshot: string | null;
+  readonly states: readonly ShellState[];
 }
 
 export { defaultHome };
@@ -64,14 +82,15 @@ export class OciDriver implements SandboxDriver {
   #users: UserNamespaces | undefined;
   /** Why sandboxes have no users of their own. */
   #usersMissing: string | undefined;
+  #snapshots: OciSnapshots | undefined;
   readonly #options: OciDriverOptions;
   readonly #denied = new DeniedCalls(() => this.#running.values());
   #logged: Promise<boolean> | false | undefined;
   #closed = false;
 
   constructor(options: OciDriverOptions = {}) {
-    this.#options = options;
     this.home = options.home ?? defaultHome();
+    this.#options = options;
     this.#limiter = new Limiter(options.concurrency ?? availableParallelism());
   }
 
@@ -92,7 +111,7 @@ export class OciDriver implements SandboxDriver {
       quota: ["tmpfs", "loop"],
       network: ["none"],
       trace: logged ? ["kernel-log"] : [],
-      checkpoint: "none",
+      checkpoint: "layers",
       weaker: [
         ...(this.#usersMissing === undefined ? [] : [{ what: "userns", why: this.#usersMissing }]),
         ...(logged ? [] : [{ what: "trace", why: whyNotLogged(runtime, logDenied) }]),
@@ -118,7 +137,10 @@ export class OciDriver implements SandboxDriver {
     spec: SandboxSpec,
     signal?: AbortSignal,
   ): Promise<OciSandbox> {
-    const make = (): Promise<OciSandbox> => this.#create(image, spec, signal);
+    return this.#tracked(() => this.#create(image, spec, signal), signal);
+  }
+
+  async #tracked<T extends Sandbox>(make: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const creation = this.#limiter.run(make, signal);
     this.#creating.add(creation);
     try {
@@ -137,32 +159,48 @@ export class OciDriver implements SandboxDriver {
     const host = await this.#ready();
     refuseOversized(spec.limits, capacityOf(host.space));
     const image = typeof imageOrName === "function" ? imageOrName() : imageOrName;
+    const { files: _, ...remembered } = spec;
+    const stack = { image, spec: remembered, lower: [] };
+    return this.#startNew(host, { stack, spec, snapshot: null, states: [] }, signal);
+  }
+
+  async #startNew(host: Host, beginning: Beginning, signal?: AbortSignal): Promise<OciSandbox> {
+    const { stack, spec, snapshot, states } = beginning;
     const id = spec.id === undefined ? freshSandboxId() : claimId(spec.id, this.home, host.cgroups);
-    writeSandboxState(host.space, {
-      id,
-      image: imageLabel(image),
-      createdAtMs: Date.now(),
-      labels: { ...spec.labels },
-      owner: self(),
-    });
-    const container = await startContainer(host, id, image, spec, {
-      add: (started) => this.#running.set(id, started),
-      remove: () => {
-        this.#running.delete(id);
-        this.#sandboxes.delete(id);
-      },
-    });
+    const layer = host.layers.fresh().id;
+    const state = { ...stack, id, createdAtMs: Date.now(), layer, snapshot };
+    createSandboxState(host.space, state);
+    const container = new RunningContainer(host, state, spec, this.#owner);
+    await container.start({ fresh: true, plants: snapshot === null });
+    return this.#present(container, states, signal);
+  }
+
+  async #present(
+    container: RunningContainer,
+    states: readonly ShellState[],
+    signal?: AbortSignal,
+  ): Promise<OciSandbox> {
     try {
       this.#refuseIfOver(signal);
     } catch (reason) {
       await container.destroy();
       throw reason;
     }
-    const sandbox = new OciSandbox(container, spec);
+    const sandbox = new OciSandbox(container, container.spec, states);
     // It may have crashed meanwhile.
-    if (this.#running.has(id)) this.#sandboxes.set(id, sandbox);
+    if (this.#running.has(container.id)) this.#sandboxes.set(container.id, sandbox);
     return sandbox;
   }
+
+  readonly #owner: Owner = {
+    add: (container) => this.#running.set(container.id, container),
+    remove: (id) => {
+      this.#running.delete(id);
+      this.#sandboxes.delete(id);
+    },
+    snapshot: (...request) => this.#snapshots!.take(...request),
+    revert: (...request) => this.#snapshots!.revert(...request),
+  };
 
   /**
    * Ends a sandbox and leaves what it wrote above its image in `target`, a directory that must not exist, as overlayfs has it: removed
@@ -180,8 +218,46 @@ export class OciDriver implements SandboxDriver {
     if (this.#closed) throw new AleError("driver-closed", "the sandbox driver has been closed");
   }
 
-  get snapshots(): Snapshots {
-    throw notYet("snapshots");
+  async #taken(): Promise<OciSnapshots> {
+    await this.#ready();
+    return this.#snapshots!;
+  }
+
+  readonly snapshots: Snapshots = {
+    list: async () => (await this.#taken()).list(),
+    get: async (id) => (await this.#taken()).get(id),
+    remove: async (id) => (await this.#taken()).remove(id),
+    fork: async (id, count, options, signal) => (await this.#taken()).fork(id, count, options, signal),
+    diff: async (from, to) => (await this.#taken()).diff(from, to),
+  };
+
+  #createAbove(
+    host: Host,
+    record: SnapshotRecord,
+    options: ForkOptions,
+    signal?: AbortSignal,
+  ): Promise<Sandbox> {
+    const { id: _, ...inherited } = record.spec;
+    const spec = {
+      ...inherited,
+      files: [],
+      limits: options.limits ?? inherited.limits,
+      network: options.network ?? inherited.network,
+      env: { ...inherited.env, ...options.env },
+      labels: { ...inherited.labels, ...options.labels },
+    };
+    const { image, lower } = record;
+    const states = withEnvironment(record.shells, options.env ?? {});
+    const make = (): Promise<Sandbox> => {
+      this.#refuseIfOver(signal);
+      refuseOversized(spec.limits, capacityOf(host.space));
+      return this.#startNew(
+        host,
+        { stack: { image, lower, spec }, spec, snapshot: record.id, states },
+        signal,
+      );
+    };
+    return this.#tracked(make, signal);
   }
 
   pool(): Pool {
@@ -205,7 +281,7 @@ export class OciDriver implements SandboxDriver {
     this.#users?.[Symbol.dispose]();
     this.#launcher?.close();
     this.#reads.close();
-    if (this.#space !== undefined) removeTree(this.#space);
+    if (this.#space !== undefined) await removeTreeAside(this.#space);
     this.#space = undefined;
   }
 
@@ -242,15 +318,26 @@ export class OciDriver implements SandboxDriver {
       unified: refusesHybrid(runtime) ? cgroups.unified : undefined,
     });
     await this.#prepareUsers(space, this.#launcher);
-    return {
+    const layers = new LayerStore(space);
+    const [reads, launcher] = [this.#reads, this.#launcher];
+    const host: Host = {
       space,
+      durable: false,
       runtime,
       cgroups,
-      reads: this.#reads,
-      launcher: this.#launcher,
+      reads,
+      launcher,
+      layers,
       users: this.#users,
       logDenied: this.#options.deniedCalls !== "off" && logsDenied(runtime),
     };
+    this.#snapshots = new OciSnapshots({
+      host,
+      store: new SnapshotStore(space, layers),
+      budgetBytes: this.#options.snapshotBytes ?? totalmem() / 2,
+      createAbove: (...request) => this.#createAbove(host, ...request),
+    });
+    return host;
   }
 
   async #prepareUsers(space: string, launcher: Launcher): Promise<void> {

@@ -19,6 +19,8 @@ export interface RequestOptions {
   readonly onId?: (id: string) => void;
   /** What comes before the reply. */
   readonly onFrame?: (type: string, fields: readonly Buffer[]) => void;
+  /** Part of a restart, therefore does not wait for its end. */
+  readonly inRestart?: boolean;
 }
 
 /** What a driver's container has for the client of its PID 1, whatever runs it. */
@@ -28,6 +30,8 @@ export interface Inhabited {
   readonly activity: Activity;
   /** Takes in who has read what so far. */
   readonly reads: { collect(): void };
+  /** Undefined unless a restart is under way; then resolves with its end. */
+  readonly settled?: Promise<void> | undefined;
   destroy(reason?: EndReason): Promise<void>;
 }
 
@@ -47,6 +51,11 @@ export class InitClient {
     return this.#container;
   }
 
+  /** Undefined unless a restart is under way. Awaited only then, so that requests are sent in the order in which they are made. */
+  get settled(): Promise<void> | undefined {
+    return this.#container.settled;
+  }
+
   send(type: string, ...fields: Fields): void {
     this.#container.control.send(type, ...fields);
   }
@@ -55,6 +64,7 @@ export class InitClient {
   async request(type: string, fields: Fields, options: RequestOptions): Promise<Reply> {
     const container = this.#container;
     const { signal, timeoutMs, onFrame } = options;
+    if (options.inRestart !== true && container.settled !== undefined) await container.settled;
     signal?.throwIfAborted();
     let id = "";
     const cancel = (): void => container.control.send("cancel", id);

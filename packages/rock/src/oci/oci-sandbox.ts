@@ -4,8 +4,8 @@ import type { FileError, SandboxFiles } from "../port/files.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
 import type { EndReason, Fingerprint, Sandbox, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import type { Session, SessionOptions } from "../port/session.ts";
-import type { SnapshotResult } from "../port/snapshot.ts";
-import type { RunningContainer } from "./container.ts";
+import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
+import type { RunningContainer, Shells } from "./container.ts";
 import { gone, InitClient } from "./init-client.ts";
 import { notYet } from "./not-yet.ts";
 import type { OciSession } from "./oci-session.ts";
@@ -84,23 +84,30 @@ export class OciSandbox implements Sandbox {
   }
 
   async stats(): Promise<SandboxStats> {
+    await this.#container.settled;
     if (this.#container.ended) throw gone(this.id);
     return this.#container.stats();
   }
 
-  snapshot(): Promise<SnapshotResult> {
-    throw notYet("snapshot");
+  snapshot(options?: SnapshotOptions, signal?: AbortSignal): Promise<SnapshotResult> {
+    return this.#container.owner.snapshot(this.#container, this.#shells, options, signal);
   }
 
-  revert(): Promise<void> {
-    throw notYet("revert");
+  revert(snapshot: string, signal?: AbortSignal): Promise<void> {
+    return this.#container.owner.revert(this.#container, this.#shells, snapshot, signal);
   }
+
+  readonly #shells: Shells = {
+    capture: () => this.captureShells(),
+    resume: (states) => this.resume(this.#container, states),
+  };
 
   killAgentProcesses(): Promise<void> {
     return this.#programs.killAgentProcesses();
   }
 
   async writeFiles(files: readonly SandboxFile[]): Promise<Result<void, FileError>> {
+    await this.#container.settled;
     for (const file of files) {
       if (this.#container.ended) return err({ type: "sandbox-gone", path: file.path });
       const written = this.#container.tree.write(file);
@@ -113,12 +120,14 @@ export class OciSandbox implements Sandbox {
     path: string,
     options: { readonly maxBytes?: number } = {},
   ): Promise<Result<Uint8Array, FileError>> {
+    await this.#container.settled;
     if (this.#container.ended) return err({ type: "sandbox-gone", path });
     const { tree, reads } = this.#container;
     return reads.unseen(() => tree.read(path, options.maxBytes ?? DEFAULT_MAX_READ));
   }
 
   async fingerprint(paths: readonly string[]): Promise<readonly Fingerprint[]> {
+    await this.#container.settled;
     if (this.#container.ended) throw gone(this.id);
     const { tree, reads } = this.#container;
     const planted = new Set(this.spec.files.map((file) => file.path));

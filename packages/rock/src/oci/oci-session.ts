@@ -15,18 +15,19 @@ const PROMPT_MS = 10_000;
 /** How long a shell may take to say what it is, or to become what it was. */
 const STATE_MS = 3_000;
 
-/** The shell itself starts with the first command, unless `check` asks PID 1 to try now. Throws an AleError `session-failed`. */
+/** The shell itself starts with the first command, unless PID 1 is to try `now`. Throws an AleError `session-failed`. */
 export async function registerShell(
   client: InitClient,
   id: string,
   settings: Settings,
-  check: boolean,
+  when: "now" | "in-restart",
   signal?: AbortSignal,
 ): Promise<void> {
   const environment = Object.entries(settings.env).flat();
   refuseNul([settings.cwd, ...environment]);
-  const fields = [id, identityField(settings), settings.cwd, check ? 1 : "", ...environment];
-  const reply = await client.request("session", fields, { timeoutMs: PROMPT_MS, signal });
+  const fields = [id, identityField(settings), settings.cwd, when === "now" ? 1 : "", ...environment];
+  const inRestart = when === "in-restart";
+  const reply = await client.request("session", fields, { timeoutMs: PROMPT_MS, signal, inRestart });
   if (reply.type === "gone") throw gone(client.container.id);
   if (reply.type === "fail")
     throw new AleError("session-failed", `no session was opened: ${reply.message}`, {
@@ -68,7 +69,7 @@ export class OciSession implements Session {
     return this.#inTurn(async () => {
       const nonce = randomBytes(12).toString("hex");
       const fields = [this.id, nonce, STATE_MS, MAX_STATE_BYTES];
-      const reply = await this.#client.request("capture", fields, { timeoutMs: STATE_MS });
+      const reply = await this.#client.request("capture", fields, { timeoutMs: STATE_MS, inRestart: true });
       if (reply.type !== "done" || reply.killed !== "" || reply.restarted) return undefined;
       if (reply.out.total !== reply.out.head.length) return undefined;
       return parseShellState(this.id, this.options.user, reply.out.head);
@@ -81,7 +82,9 @@ export class OciSession implements Session {
   }
 
   /** One command at a time: the next one waits, whatever becomes of this one. */
-  run(command: string, options: CommandOptions = {}, signal?: AbortSignal): Promise<SessionResult> {
+  async run(command: string, options: CommandOptions = {}, signal?: AbortSignal): Promise<SessionResult> {
+    // Before its turn: a command that only waits does not keep the session from being captured.
+    if (this.#client.settled !== undefined) await this.#client.settled;
     return this.#inTurn(() => this.#run(command, options, signal));
   }
 

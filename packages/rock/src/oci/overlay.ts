@@ -1,14 +1,7 @@
 import { closeSync, constants, mkdirSync, openSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
-import {
-  attachMount,
-  cloneMountMapped,
-  MS_NODEV,
-  MS_NOSUID,
-  mount,
-  SystemCallError,
-  unmount,
-} from "../host/native.ts";
+import { mountLayers } from "../host/fsmount.ts";
+import { attachMount, cloneMountMapped, SystemCallError, unmount } from "../host/native.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
 
 /** Lays a writable layer over read-only ones. */
@@ -98,7 +91,6 @@ const openDirectory = (path: string): number => openSync(path, O_RDONLY | O_DIRE
 /** The sandbox can read its mount table; named by descriptor, the layers do not tell it where they lie on the host. */
 function overlay(writable: number, lower: readonly number[], root: string): void {
   const at = (fd: number): string => `/proc/self/fd/${fd}`;
-  // volatile: nothing is synced to a disk when the sandbox goes; there is nothing to keep.
-  const data = `lowerdir=${lower.map(at).join(":")},upperdir=${at(writable)}/upper,workdir=${at(writable)}/work,volatile`;
-  mount({ type: "overlay", source: "ale", target: root, flags: MS_NOSUID | MS_NODEV, data });
+  const [upper, work] = [`${at(writable)}/upper`, `${at(writable)}/work`];
+  mountLayers({ target: root, lower: lower.map(at), upper, work });
 }

@@ -53,7 +53,7 @@ export class Programs {
   /** Tells PID 1 of the sessions. Without waiting: it can only fail with the sandbox, and then every command says so. */
   #begin(states: readonly ShellState[]): void {
     for (const session of this.#sessions.values()) {
-      registerShell(this.#client, session.id, this.#settings(session.options), false).catch(() => {});
+      registerShell(this.#client, session.id, this.#settings(session.options), "in-restart").catch(() => {});
       const state = states.find(({ id }) => id === session.id);
       if (state !== undefined) session.restore(state);
     }
@@ -79,7 +79,7 @@ export class Programs {
   async openSession(options: SessionOptions = {}, signal?: AbortSignal): Promise<Session> {
     signal?.throwIfAborted();
     const id = randomBytes(6).toString("hex");
-    await registerShell(this.#client, id, this.#settings(options), true, signal);
+    await registerShell(this.#client, id, this.#settings(options), "now", signal);
     return this.#session(id, options);
   }
 
@@ -140,10 +140,12 @@ export class Programs {
   async start(request: StartRequest, signal?: AbortSignal): Promise<Process> {
     const { timeoutMs = this.#spec.limits.execTimeoutMs } = request;
     const settings = this.#settings({ ...request, terminal: request.tty !== undefined });
+    if (this.#client.settled !== undefined) await this.#client.settled;
     return startProcess(this.#client, this.#client.container.id, { request, settings, timeoutMs }, signal);
   }
 
-  connect(port: number, signal?: AbortSignal): Promise<Connection> {
+  async connect(port: number, signal?: AbortSignal): Promise<Connection> {
+    if (this.#client.settled !== undefined) await this.#client.settled;
     return connectTo(this.#client, this.#client.container.id, port, signal);
   }
 

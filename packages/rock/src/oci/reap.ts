@@ -2,7 +2,7 @@ import type { CgroupHost } from "../host/cgroup.ts";
 import { removeTree } from "../host/mounts.ts";
 import { isAlive } from "../host/owner.ts";
 import type { ReapReport } from "../port/driver.ts";
-import { removeTraces } from "./container.ts";
+import { removeGroups } from "./container.ts";
 import { listSandboxes, listSpaces, type Space } from "./state.ts";
 
 /** Removes the sandboxes of processes that are gone, and leaves those of living processes alone. */
@@ -24,13 +24,16 @@ async function reapSpace(
   cgroups: CgroupHost,
   report: { reaped: string[]; failures: { id: string; what: string }[] },
 ): Promise<void> {
-  for (const id of listSandboxes(space.directory)) {
-    try {
-      if (await removeTraces({ space: space.directory, cgroups }, id)) report.reaped.push(id);
-      else report.failures.push({ id, what: "its control groups still hold processes" });
-    } catch (error) {
-      report.failures.push({ id, what: error instanceof Error ? error.message : String(error) });
-    }
+  const ids = listSandboxes(space.directory);
+  const busy: string[] = [];
+  for (const id of ids) if (!(await removeGroups({ cgroups }, id))) busy.push(id);
+  for (const id of busy) report.failures.push({ id, what: "its control groups still hold processes" });
+  if (busy.length > 0) return;
+  try {
+    removeTree(space.directory);
+    report.reaped.push(...ids);
+  } catch (error) {
+    const what = error instanceof Error ? error.message : String(error);
+    report.failures.push(...ids.map((id) => ({ id, what })));
   }
-  if (listSandboxes(space.directory).length === 0) removeTree(space.directory);
 }

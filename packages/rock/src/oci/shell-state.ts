@@ -10,7 +10,7 @@ export interface ShellState {
   /** Of the session. */
   readonly id: string;
   /** As it was asked for when the session was opened; undefined for the sandbox's own user. */
-  readonly user: string | undefined;
+  readonly user?: string | undefined;
   readonly cwd: string;
   /** bash source that brings back exported variables, functions, aliases, shell options, umask, directory and last status. One character a byte. */
   readonly script: string;
@@ -31,3 +31,21 @@ export function parseShellState(
   const cwd = new TextDecoder().decode(captured.subarray(0, end));
   return script.includes("\0") ? undefined : { id, user, cwd, script };
 }
+
+/** The same shells with other values of some exported variables. */
+export function withEnvironment(
+  states: readonly ShellState[],
+  env: Readonly<Record<string, string>>,
+): readonly ShellState[] {
+  const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
+  const valid = Object.entries(env).filter(([name]) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name));
+  const lines = valid.map(([name, value]) => `builtin export ${name}=${quoted(toBytes(value))}\n`);
+  return states.map((state) => {
+    // The script ends with the last command's status, which stays the last.
+    const end = Math.max(0, state.script.lastIndexOf("__ale_status "));
+    return { ...state, script: state.script.slice(0, end) + lines.join("") + state.script.slice(end) };
+  });
+}
+
+/** One character a byte, as scripts are kept. */
+const toBytes = (text: string): string => Buffer.from(text).toString("latin1");

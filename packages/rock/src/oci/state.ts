@@ -3,40 +3,79 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmdirSync,
   unlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { Limits, NetworkPolicy } from "@ale/core";
 import { z } from "zod";
 import { removeTree } from "../host/mounts.ts";
 import { type Owner, ownerName, parseOwnerName, self } from "../host/owner.ts";
 
 /**
- * What a driver leaves on disk, so that another process can clean up after it. One directory a driver under `<home>/rock`, whose
- * name says which process owns it; in it one directory a sandbox, with `state.json` and all that the sandbox has on disk.
+ * What a driver leaves on disk, so that another process can clean up after it or carry on. One directory a driver under `<home>/rock`,
+ * called its space; in it one directory a sandbox, with `state.json`, and the layers and snapshots beside them under names that no sandbox
+ * can have. A space belongs to the process that its name says, or is durable: then whoever holds its lock owns it.
  */
 
-const SandboxState = z.object({
-  id: z.string(),
+const Image = z.object({
+  name: z.string(),
+  digest: z.string(),
+  layers: z.array(z.string()).readonly(),
+  config: z.object({
+    env: z.record(z.string(), z.string()),
+    workdir: z.string(),
+    user: z.string(),
+    entrypoint: z.array(z.string()).readonly(),
+    command: z.array(z.string()).readonly(),
+    exposedPorts: z.array(z.string()).readonly(),
+  }),
+  mappedTo: z.string().optional(),
+});
+
+/** What is remembered of a spec: all but the content of its files, which lies in the layers. */
+const Remembered = z.object({
+  id: z.string().optional(),
   image: z.string(),
+  limits: Limits,
+  network: NetworkPolicy,
+  workdir: z.string().optional(),
+  user: z.string().optional(),
+  env: z.record(z.string(), z.string()).optional(),
+  idleMs: z.number().optional(),
+  labels: z.record(z.string(), z.string()).optional(),
+});
+
+/** A stack of layers above an image. */
+export const Stack = z.object({
+  image: Image,
+  spec: Remembered,
+  /** Ids of sealed layers, uppermost first. */
+  lower: z.array(z.string()).readonly(),
+});
+export type Stack = z.infer<typeof Stack>;
+
+const SandboxState = Stack.extend({
+  id: z.string(),
   createdAtMs: z.number(),
-  labels: z.record(z.string(), z.string()),
-  owner: z.object({ pid: z.number(), startTime: z.number(), bootId: z.string() }),
+  /** Id of the layer that it writes to. */
+  layer: z.string(),
+  /** The snapshot that it began from, or the last one taken of it. */
+  snapshot: z.string().nullable(),
 });
 export type SandboxState = z.infer<typeof SandboxState>;
 
 export interface Places {
   readonly directory: string;
-  /** A file system of its own, of the size of the disk limit: the writable layer, the runtime's bundle and its state. Gone with its mount. */
-  readonly layer: string;
   /** The merged root filesystem. */
   readonly root: string;
 }
 
 export function places(space: string, id: string): Places {
   const directory = join(space, id);
-  return { directory, layer: join(directory, "layer"), root: join(directory, "root") };
+  return { directory, root: join(directory, "root") };
 }
 
 /** A driver's directory: everything that its sandboxes have on the host lies or is mounted below it. */
@@ -45,15 +84,24 @@ export interface Space {
   readonly owner: Owner;
 }
 
+const DURABLE = "durable-";
+
+export const durableSpace = (home: string, name: string): string => join(home, "rock", `${DURABLE}${name}`);
+
 export function createSpace(home: string, unique: string): Space {
   const owner = self();
   const directory = join(home, "rock", `${ownerName(owner)}-${unique}`);
-  // Its sandboxes' roots are entered through it; what is in it cannot be listed.
-  mkdirSync(directory, { recursive: true, mode: 0o711 });
-  chmodSync(directory, 0o711);
+  prepareSpace(directory);
   return { directory, owner };
 }
 
+/** Its sandboxes' roots are entered through it; what is in it cannot be listed. */
+export function prepareSpace(directory: string): void {
+  mkdirSync(directory, { recursive: true, mode: 0o711 });
+  chmodSync(directory, 0o711);
+}
+
+/** Those that end with a process. */
 export function listSpaces(home: string): Space[] {
   return entries(join(home, "rock")).flatMap((name) => {
     const owner = parseOwnerName(name);
@@ -61,18 +109,39 @@ export function listSpaces(home: string): Space[] {
   });
 }
 
-/** Written before anything else of the sandbox exists. */
-export function writeSandboxState(space: string, state: SandboxState): void {
-  const { directory } = places(space, state.id);
-  mkdirSync(directory, { mode: 0o700 });
-  writeFileSync(join(directory, "state.json"), JSON.stringify(state));
+/** Directories of those that outlive their processes. */
+export function listDurableSpaces(home: string): string[] {
+  return entries(join(home, "rock"))
+    .filter((name) => name.startsWith(DURABLE))
+    .map((name) => join(home, "rock", name));
 }
 
-/** Undefined where it is missing or torn. */
+/** Written before anything else of the sandbox exists. Throws an error with the code EEXIST where the id is in use. */
+export function createSandboxState(space: string, state: SandboxState): void {
+  const { directory, root } = places(space, state.id);
+  mkdirSync(directory, { mode: 0o700 });
+  mkdirSync(root);
+  writeSandboxState(space, state);
+}
+
+export function writeSandboxState(space: string, state: SandboxState): void {
+  writeWhole(join(places(space, state.id).directory, "state.json"), state);
+}
+
+/** A reader sees the old content or the new one, never half of it. */
+export function writeWhole(path: string, content: unknown): void {
+  writeFileSync(`${path}.new`, JSON.stringify(content), { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** Undefined where it is missing, torn or of another version. */
 export function readSandboxState(space: string, id: string): SandboxState | undefined {
+  return readWhole(join(places(space, id).directory, "state.json"), SandboxState);
+}
+
+export function readWhole<T>(path: string, schema: z.ZodType<T>): T | undefined {
   try {
-    const text = readFileSync(join(places(space, id).directory, "state.json"), "utf8");
-    return SandboxState.parse(JSON.parse(text));
+    return schema.parse(JSON.parse(readFileSync(path, "utf8")));
   } catch {
     return undefined;
   }
@@ -87,16 +156,16 @@ export function listSandboxes(space: string): string[] {
 
 /** The usual remains go one by one, which costs little; whatever else there may be goes the long way. */
 export function removeSandboxDirectory(space: string, id: string): void {
-  const { directory, layer, root } = places(space, id);
+  const { directory, root } = places(space, id);
   try {
     unlinkSync(join(directory, "state.json"));
-    for (const empty of [layer, root, directory]) rmdirSync(empty);
+    for (const empty of [root, directory]) rmdirSync(empty);
   } catch {
     removeTree(directory);
   }
 }
 
-function entries(directory: string): string[] {
+export function entries(directory: string): string[] {
   try {
     return readdirSync(directory);
   } catch {

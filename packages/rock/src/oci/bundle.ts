@@ -1,0 +1,66 @@
+import { chmodSync, chownSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Limits } from "@ale/core";
+import { cgroupsPath } from "../host/cgroup.ts";
+import { type Runtime, runArguments } from "../host/runtime.ts";
+import { initArgv } from "../inside/init.ts";
+import type { Launcher } from "./launcher.ts";
+import type { LayerPlace } from "./layer.ts";
+import { ociConfig } from "./oci-config.ts";
+import type { SandboxUsers } from "./sandbox-users.ts";
+import { compiledSeccomp } from "./seccomp-compile.ts";
+
+/** What a runtime is given to run a sandbox: its configuration, and the few files that are bound over the image's. */
+
+export interface BundleRequest {
+  readonly id: string;
+  /** The sandbox's own directory. */
+  readonly directory: string;
+  readonly root: string;
+  readonly layer: LayerPlace;
+  readonly limits: Limits;
+  readonly users: SandboxUsers | undefined;
+}
+
+export interface BundleHost {
+  readonly launcher: Launcher;
+  readonly runtime: Runtime;
+  readonly logDenied: boolean;
+}
+
+/** The arguments that run it. */
+export function writeBundle(host: BundleHost, request: BundleRequest): readonly string[] {
+  const { id, directory, root, layer, limits, users } = request;
+  const { launcher } = host;
+  if (users !== undefined) for (const place of [directory, layer.directory]) letIn(place, users);
+  const config = ociConfig({
+    rootfs: launcher.seen(root),
+    hostname: hostnameOf(id),
+    binds: [{ source: launcher.seen(writeHosts(layer.hosts, id, users)), destination: "/etc/hosts" }],
+    users,
+    init: initArgv(),
+    limits,
+    cgroupsPath: cgroupsPath(id),
+    compileSeccomp: compiledSeccomp,
+    logDenied: host.logDenied,
+  });
+  writeFileSync(join(layer.bundle, "config.json"), JSON.stringify(config));
+  const [bundle, state] = [launcher.seen(layer.bundle), launcher.seen(layer.runtime)];
+  return runArguments(host.runtime, { state, bundle, id });
+}
+
+/** The runtime enters the root with the rights of the sandbox's own root; nobody else may. */
+function letIn(directory: string, users: SandboxUsers): void {
+  chownSync(directory, 0, users.first);
+  chmodSync(directory, 0o710);
+}
+
+/** The names that a machine knows without a network. Beside the writable layer, so that it is the sandbox's own and no change of its image. */
+function writeHosts(path: string, id: string, users: SandboxUsers | undefined): string {
+  writeFileSync(path, `127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 ${hostnameOf(id)}\n`);
+  if (users !== undefined) chownSync(path, users.first, users.first);
+  return path;
+}
+
+/** Long enough to tell sandboxes apart, short enough for a prompt. */
+const hostnameOf = (id: string): string => (id.length <= 16 ? id : id.slice(-12).replace(/^-+/, ""));
