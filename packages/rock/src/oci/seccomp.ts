@@ -40,7 +40,7 @@ const ALLOWED = words(`
   futex_waitv futex_wake futimesat get_robust_list get_thread_area getcpu getcwd getdents getdents64 getegid geteuid
   getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid
   getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid getxattr inotify_add_watch inotify_init
-  inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit ioctl ioprio_get
+  inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit ioprio_get
   ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link linkat listen
   listxattr llistxattr lremovexattr lseek lsetxattr lstat madvise map_shadow_stack membarrier memfd_create mincore mkdir
   mkdirat mknod mknodat mlock mlock2 mlockall mmap modify_ldt mprotect mq_getsetattr mq_notify mq_open mq_timedreceive
@@ -73,6 +73,7 @@ const PERSONALITIES = [0x0, 0x8, 0x40000, 0xffffffff] as const;
 const AF = { UNIX: 1, INET: 2, AX25: 3, INET6: 10, KEY: 15, NETLINK: 16, PACKET: 17, RDS: 21 } as const;
 /** AF_TIPC, BLUETOOTH, ALG, VSOCK, XDP. */
 const MORE_REFUSED_FAMILIES = [30, 31, 38, 40, 44] as const;
+const TIOCSTI = 0x5412;
 const SOCK = { STREAM: 1, DGRAM: 2 } as const;
 
 const equal = (index: number, value: number): SeccompComparison => ({ index, value, op: "SCMP_CMP_EQ" });
@@ -106,10 +107,27 @@ export function seccompProfile(arch: string = process.arch): SeccompProfile {
       // clone3 is "not implemented": its flags lie in memory, where a filter cannot see them, and libc falls back to clone.
       allow(["clone"], masked(0, NEW_NAMESPACES, 0)),
       ...PERSONALITIES.map((persona) => allow(["personality"], equal(0, persona))),
+      ...deviceControl(),
       ...sockets(),
     ],
   };
 }
+
+/**
+ * All of ioctl but TIOCSTI, which types into a terminal for its user. The kernel looks at 32 bits of the command alone, so that a filter
+ * must too: whatever differs in one of them is another command.
+ */
+function deviceControl(): SeccompRule[] {
+  const ioctl = ["ioctl"];
+  const bits = Array.from({ length: 32 }, (_, n) => 2 ** n);
+  const differs = bits.map((bit) => masked(1, bit, hasBit(TIOCSTI, bit) ? 0 : bit));
+  return [
+    ...differs.map((comparison) => allow(ioctl, comparison)),
+    refuse(ioctl, EPERM, masked(1, 0xffffffff, TIOCSTI)),
+  ];
+}
+
+const hasBit = (value: number, bit: number): boolean => Math.floor(value / bit) % 2 === 1;
 
 /** Local, internet and netlink sockets (getifaddrs needs the latter), but none that forges packets. */
 function sockets(): SeccompRule[] {
