@@ -17,6 +17,12 @@ export {
   scripted,
 } from "./executor.ts";
 export type * from "./family.ts";
+export {
+  familyEnvironment,
+  familyEnvironments,
+  type InstanceEnvironmentOptions,
+  instanceEnvironment,
+} from "./gem.ts";
 export { harborFiles, writeHarborTask } from "./harbor.ts";
 export { type Expert, type ExpertOptions, type ExpertStep, expertPolicy } from "./oracle.ts";
 export { contentDigest, FAMILIES, heldoutSet, makeTask, secretSalt, splitOf } from "./registry.ts";

@@ -1,5 +1,6 @@
 export { builtInGames, type CompatApiOptions, compatApis } from "./compat/apis.ts";
 export { DEFAULT_ENVIRONMENT, EnvHubStore, type EnvInfo } from "./compat/envhub/store.ts";
+export { driverHost } from "./compat/gem/driver-host.ts";
 export * from "./compat/gem/registry.ts";
 export type { ImageSink } from "./compat/rock/commit.ts";
 export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
