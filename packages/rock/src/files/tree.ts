@@ -16,6 +16,7 @@ import { AleError, err, ok, type Result, type SandboxFile } from "@ale/core";
 import { IDENTITY, type IdMap } from "../host/idmap.ts";
 import { AGENT } from "../image/bootstrap.ts";
 import type { FileError } from "../port/files.ts";
+import { O_NOATIME } from "./openat2.ts";
 
 /**
  * File access from outside into a root filesystem that hostile processes change at the same time. Every path is walked one
@@ -24,9 +25,6 @@ import type { FileError } from "../port/files.ts";
  */
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK } = constants;
-/** Reading leaves no trace in the file's access time. */
-export const O_NOATIME = process.arch === "arm64" ? 0o1000000 : 0o1000000;
-
 /** Older than any file of a sandbox, so that the first read moves the access time even where atime is relative. */
 export const UNREAD_ATIME_S = 86_400;
 
@@ -50,13 +48,31 @@ export function components(path: string): string[] | undefined {
 export class Tree {
   #root: number;
   readonly #ids: IdMap;
+  readonly #releases = new Set<() => void>();
 
   constructor(path: string, ids: IdMap = IDENTITY) {
     this.#ids = ids;
     this.#root = openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   }
 
+  /** Its own descriptor. EBADF awaits who uses it after `close`. */
+  get root(): number {
+    return this.#root;
+  }
+
+  get ids(): IdMap {
+    return this.#ids;
+  }
+
+  /** `release` is called when the tree is closed, unless the function that is returned was called before. */
+  onClose(release: () => void): () => void {
+    this.#releases.add(release);
+    return () => this.#releases.delete(release);
+  }
+
   close(): void {
+    for (const release of [...this.#releases]) release();
+    this.#releases.clear();
     if (this.#root >= 0) closeSync(this.#root);
     this.#root = -1;
   }

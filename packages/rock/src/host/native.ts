@@ -28,6 +28,7 @@ interface LibC {
   umount2(target: string, flags: number): number;
   inotify_init1(flags: number): number;
   inotify_add_watch(fd: number, path: string, mask: number): number;
+  inotify_rm_watch(fd: number, watch: number): number;
   flock(fd: number, operation: number): number;
   lseek(fd: number, offset: number, whence: number): number;
   open_tree(number: number, directory: number, path: string, flags: number): number;
@@ -63,6 +64,7 @@ function libc(): LibC {
       inotify_init1: library.func("int inotify_init1(int flags)"),
       inotify_add_watch: library.func("int inotify_add_watch(int fd, const char *path, uint32_t mask)"),
       lseek: library.func("int64_t lseek(int fd, int64_t offset, int whence)"),
+      inotify_rm_watch: library.func("int inotify_rm_watch(int fd, int watch)"),
       flock: library.func("int flock(int fd, int operation)"),
       // Younger than many a libc; their numbers are the same on every machine.
       open_tree: library.func("syscall", "long", ["long", "int", "str", "uint"]),
@@ -167,4 +169,9 @@ export function inotifyOpen(): number | undefined {
 export function inotifyWatch(fd: number, path: string, mask: number): number | undefined {
   const watch = libc().inotify_add_watch(fd, path, mask);
   return watch >= 0 ? watch : undefined;
+}
+
+/** A watch that is gone already is no error. */
+export function inotifyUnwatch(fd: number, watch: number): void {
+  libc().inotify_rm_watch(fd, watch);
 }

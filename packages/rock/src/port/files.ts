@@ -46,7 +46,8 @@ export interface WriteOptions {
 }
 
 export interface FileChange {
-  readonly type: "created" | "changed" | "removed";
+  /** `lost`: there were more changes below this path than could be followed; look at it again. */
+  readonly type: "created" | "changed" | "removed" | "lost";
   readonly path: string;
 }
 
@@ -55,7 +56,7 @@ export type Bytes = string | Uint8Array | AsyncIterable<Uint8Array>;
 export interface SandboxFiles {
   /** Of the link itself where the path names one, unless `followLinks`. */
   stat(path: string, options?: { readonly followLinks?: boolean }): FileResult<FileStat>;
-  /** Sorted by path; of a directory its entries, with `recursive` all below it. At most `limit` (default 10,000); `more` says that there are others. */
+  /** The entries of a directory, with `recursive` all below it: siblings sorted by their bytes, a directory before what lies in it. At most `limit` (default 10,000); `more` says that there are others. */
   list(
     path: string,
     options?: { readonly recursive?: boolean; readonly limit?: number },
@@ -65,26 +66,35 @@ export interface SandboxFiles {
     path: string,
     options?: { readonly offset?: number; readonly length?: number; readonly maxBytes?: number },
   ): FileResult<Uint8Array>;
-  /** The bytes of a file of any size, never whole in memory. */
+  /** The bytes of a file of any size, never whole in memory. Throws an AleError where the sandbox ends first. */
   readStream(path: string): FileResult<AsyncIterable<Uint8Array>>;
-  /** Whole, in place, making missing directories. A stream is never whole in memory. */
+  /** Whole, in place, making missing directories. A stream is never whole in memory; where it fails, `source-failed` is thrown and no new file is left. */
   write(path: string, data: Bytes, options?: WriteOptions): FileResult<{ readonly bytes: number }>;
   /** With its parents. An existing directory is no error. */
   makeDirectory(path: string, options?: { readonly mode?: number; readonly user?: string }): FileResult<void>;
+  /** A link itself, never what it leads to. */
   remove(path: string, options?: { readonly recursive?: boolean }): FileResult<void>;
+  /** To a new name, not into a directory. A directory of the image cannot be moved (`unsafe-path`). */
   move(from: string, to: string, options?: { readonly overwrite?: boolean }): FileResult<void>;
   /** Owner and group of a file or, with `recursive`, of all below it. */
   changeOwner(path: string, user: string, options?: { readonly recursive?: boolean }): FileResult<void>;
   changeMode(path: string, mode: number, options?: { readonly recursive?: boolean }): FileResult<void>;
-  /** Unpacks a tar stream (plain or gzip) below a directory that is made where missing. Entries that climb out are `bad-archive`. */
+  /**
+   * Unpacks a tar stream (plain or gzip) below a directory that is made where missing. What is there is replaced; owners in the archive do not
+   * count. `bad-archive`: a name or a link on the way that leads out of the directory, a device, or an archive that is damaged or breaks
+   * off. Then the message says how many entries are in place; each of them is whole.
+   */
   upload(
     directory: string,
     tar: AsyncIterable<Uint8Array>,
     options?: { readonly user?: string },
   ): FileResult<{ readonly entries: number; readonly bytes: number }>;
-  /** A file or a directory as a tar stream; names are relative to the path's parent. */
+  /**
+   * A file or a directory as a tar stream; names are relative to the path's parent. Always well-formed, also while files change. Links below the
+   * path stay links; sockets, FIFOs and devices are left out. The stream throws an AleError where the sandbox ends before it does.
+   */
   download(path: string): FileResult<AsyncIterable<Uint8Array>>;
-  /** Changes below a path, until the signal. */
+  /** Changes below a path, until the signal, the sandbox's end, or that of what is watched. Throws an AleError. */
   watch(
     path: string,
     options: { readonly recursive?: boolean },
