@@ -1,5 +1,7 @@
 import { err, type Result, type SandboxFile } from "@ale/core";
 import { fingerprintOf } from "../files/fingerprint.ts";
+import { TreeFiles } from "../files/sandbox-files.ts";
+import { AGENT } from "../image/bootstrap.ts";
 import type { FileError, SandboxFiles } from "../port/files.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
 import type { EndReason, Fingerprint, Sandbox, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
@@ -21,6 +23,7 @@ export class OciSandbox implements Sandbox {
   readonly id: string;
   readonly spec: SandboxSpec;
   readonly shell: OciSession;
+  readonly files: SandboxFiles;
   #container: RunningContainer;
   readonly #programs: Programs;
 
@@ -32,6 +35,10 @@ export class OciSandbox implements Sandbox {
     const settings = (request: SettingsRequest): Settings => settingsFor(spec, request);
     this.#programs = new Programs(new InitClient(container), spec, settings, states);
     this.shell = this.#programs.shell;
+    this.files = new TreeFiles(
+      () => (this.#container.ended ? undefined : this.#container),
+      spec.user ?? AGENT.name,
+    );
   }
 
   /** In which it lives now. For its driver. */
@@ -65,10 +72,6 @@ export class OciSandbox implements Sandbox {
 
   start(request: StartRequest, signal?: AbortSignal): Promise<Process> {
     return this.#programs.start(request, signal);
-  }
-
-  get files(): SandboxFiles {
-    throw notYet("files");
   }
 
   get endReason(): EndReason | undefined {
