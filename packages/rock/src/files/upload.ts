@@ -45,7 +45,8 @@ async function unpackAll(unpacker: Unpacker, path: string, source: AsyncIterable
   // Its failure is also that of the entries, where it is met.
   const pumped = pipeline(Readable.from(end.seen(plain(source))), archive as unknown as Writable);
   pumped.catch(() => {});
-  for await (const entry of archive) await unpacker.add(entryOf(entry.header, path), entry as AsyncIterable<Uint8Array>);
+  for await (const entry of archive)
+    await unpacker.add(entryOf(entry.header, path), entry as AsyncIterable<Uint8Array>);
   await pumped;
   if (!end.isThere) throw bad(path, "the archive ends before its end mark");
 }

@@ -9,7 +9,6 @@ import type { Session, SessionOptions } from "../port/session.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import type { RunningContainer, Shells } from "./container.ts";
 import { gone, InitClient } from "./init-client.ts";
-import { notYet } from "./not-yet.ts";
 import type { OciSession } from "./oci-session.ts";
 import { Programs } from "./programs.ts";
 import { type Settings, type SettingsRequest, settingsFor } from "./settings.ts";
