@@ -189,6 +189,7 @@ function guard(app: App, options: AppOptions, requestTimeoutMs: number): void {
   });
   app.addHook("onRequest", async (request) => {
     request.noted = { caller: undefined, sandbox: null, argv: null, begunAt: performance.now() };
+    if (options.closing?.aborted) throw options.closing.reason;
     checkHost(request);
     originCheck(request);
     const scope = request.routeOptions.config.scope;
@@ -210,7 +211,7 @@ function guard(app: App, options: AppOptions, requestTimeoutMs: number): void {
       );
   });
   app.addHook("preParsing", async (request, _reply, payload) => {
-    if (request.routeOptions.config.stream !== true) refuseSlow(payload, requestTimeoutMs);
+    if (request.routeOptions.config.stream !== true && !request.ws) refuseSlow(payload, requestTimeoutMs);
     return payload;
   });
   app.addHook("onResponse", async (request, reply) => {
@@ -228,6 +229,7 @@ function refuseSlow(payload: NodeJS.ReadableStream, timeoutMs: number): void {
       payload.emit("error", new AleError("request-timeout", `the body did not come within ${timeoutMs} ms`)),
     timeoutMs,
   );
+  timer.unref();
   const done = (): void => clearTimeout(timer);
   payload.once("end", done).once("close", done).once("error", done);
 }

@@ -1,11 +1,12 @@
 import type { AddressInfo } from "node:net";
 import { isIP } from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { AleError } from "@ale/core";
 import { defaultHome, openOciDriver } from "../oci/driver.ts";
 import type { SandboxDriver } from "../port/driver.ts";
 import { type App, type AppLimits, type AppPlugin, createApp } from "./app.ts";
-import { AuditLog } from "./audit.ts";
+import { type Audit, AuditLog } from "./audit.ts";
 import { type Authenticator, type Caller, SCOPES } from "./caller.ts";
 import { LOOPBACK_NAMES } from "./host-check.ts";
 import type { ImageShelf } from "./images.ts";
@@ -53,6 +54,7 @@ export interface RockServer extends AsyncDisposable {
   readonly app: App;
   readonly service: SandboxService;
   readonly tokens: TokenStore;
+  readonly audit: Audit;
   /** The first administrator's token, where this start made one. It is kept nowhere: show it. */
   readonly firstToken: string | undefined;
   /** Stops accepting, ends streams, stops sandboxes, releases the home. Safe to call twice. */
@@ -122,7 +124,7 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
   };
   options.signal?.addEventListener("abort", () => void close(), { once: true });
   if (options.signal?.aborted) await close();
-  return { url, app, service, tokens, firstToken, close, closed, [Symbol.asyncDispose]: close };
+  return { url, app, service, tokens, audit, firstToken, close, closed, [Symbol.asyncDispose]: close };
 }
 
 /** The home's tokens, the one of serve.json, and, where that was asked for, no token at all. */
@@ -182,15 +184,16 @@ function listenError(cause: NodeJS.ErrnoException, host: string, port: number): 
   return cause;
 }
 
-/** Accepts nothing more, lets streams say their last words, and then cuts what still hangs on. */
+/** Serves nothing more, lets streams say their last words, and then cuts what still hangs on. */
 async function shutDown(app: App, closing: AbortController): Promise<void> {
-  closing.abort(new AleError("server-closing", "the server is shutting down"));
-  const timer = setTimeout(() => {
-    for (const client of app.websocketServer.clients) client.terminate();
-    app.server.closeAllConnections();
-  }, GRACE_MS);
+  closing.abort(new AleError("server-closing", "the server is shutting down", { next: "try again later" }));
+  const sockets = [...app.websocketServer.clients];
+  const said = Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once("close", resolve))));
+  await Promise.race([said, sleep(GRACE_MS, undefined, { ref: false })]);
+  for (const socket of sockets) socket.terminate();
+  const cut = setTimeout(() => app.server.closeAllConnections(), GRACE_MS);
   await app.close();
-  clearTimeout(timer);
+  clearTimeout(cut);
 }
 
 /** Without what is undefined: options are absent or there, never both. */

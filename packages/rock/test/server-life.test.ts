@@ -1,0 +1,168 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { connectLocal, connectRock } from "../src/client/index.ts";
+import type { AuditEntry } from "../src/server/index.ts";
+import { findServer, serveFile, serveRock } from "../src/server/index.ts";
+import { created, type TestServer, testServer } from "./server-support.ts";
+import { closeDriver, driver, freshHome, obstacle, suite, traces, until } from "./support.ts";
+
+interface ServerProcess extends Disposable {
+  readonly child: ChildProcess;
+  readonly ended: Promise<number | null>;
+}
+
+async function serverProcess(home: string): Promise<ServerProcess> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, "server-process.ts"), home], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  await new Promise<void>((resolve, reject) => {
+    child.stdout!.once("data", () => resolve());
+    child.once("exit", () => reject(new Error("the server ended before it served")));
+  });
+  return { child, ended, [Symbol.dispose]: () => void child.kill("SIGKILL") };
+}
+
+function auditOf({ home }: TestServer): AuditEntry[] {
+  const directory = join(home, "rock", "audit");
+  return readdirSync(directory)
+    .flatMap((name) => readFileSync(join(directory, name), "utf8").trim().split("\n"))
+    .map((line) => JSON.parse(line) as AuditEntry);
+}
+
+describe.skipIf(obstacle)(suite("a server's life"), () => {
+  afterAll(closeDriver);
+
+  test("serve.json says where it is, to its user alone, and goes with it", async () => {
+    const server = await testServer();
+    const path = serveFile(server.home);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(findServer(server.home)).toMatchObject({ url: server.server.url, owner: { pid: process.pid } });
+    await using local = connectLocal(server.home);
+    expect(await local.sandboxes.list()).toEqual([]);
+    await server.server.close();
+    expect(existsSync(path)).toBe(false);
+    await server[Symbol.asyncDispose]();
+  });
+
+  test("a second server on the same home is refused, naming the first", async () => {
+    await using server = await testServer();
+    const second = serveRock({ home: server.home, port: 0, driver: await driver() });
+    await expect(second).rejects.toMatchObject({
+      code: "already-served",
+      message: expect.stringContaining(`process ${process.pid}`),
+    });
+    expect(findServer(server.home)).toBeDefined();
+  });
+
+  test("a port that is in use is named, and nothing is left", async () => {
+    const other = createServer();
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+    const { port } = other.address() as { port: number };
+    using home = await freshHome();
+    const served = serveRock({ home: home.path, port, driver: await driver() });
+    await expect(served).rejects.toMatchObject({
+      code: "port-in-use",
+      message: expect.stringContaining(String(port)),
+    });
+    expect(findServer(home.path)).toBeUndefined();
+    other.close();
+  });
+
+  test("an address that is not of this machine is refused", async () => {
+    await expect(testServer({ host: "203.0.113.9", insecureHttp: true })).rejects.toMatchObject({
+      code: "bind-refused",
+    });
+  });
+
+  test("the first token is made once", async () => {
+    using home = await freshHome();
+    const first = await serveRock({ home: home.path, port: 0, driver: await driver() });
+    const token = first.firstToken!;
+    await first.close();
+    await using second = await serveRock({ home: home.path, port: 0, driver: await driver() });
+    expect(second.firstToken).toBeUndefined();
+    const headers = { authorization: `Bearer ${token}` };
+    expect((await fetch(`${second.url}/v1/sandboxes`, { headers })).status).toBe(200);
+  });
+
+  test("every call is in the audit, with who and what, and nothing of its contents", async () => {
+    await using server = await testServer();
+    const secret = "hunter2-secret";
+    const id = await created(server, { env: { PASSWORD: secret } });
+    const argv = ["echo", secret];
+    await server.call("POST", `/v1/sandboxes/${id}/exec`, { argv, stdin: secret });
+    await server.call("GET", "/v1/sandboxes", undefined, { token: "ale_wrong" });
+    await server.call("GET", `/v1/nothing/${secret}`);
+    const client = connectRock({ url: server.server.url, token: server.token });
+    await using box = await client.driver.attach(id);
+    const program = await box.start({ argv: ["cat"], stdin: true });
+    await program.write(secret);
+    await program.closeStdin();
+    for await (const _ of program.stdout);
+    for await (const _ of program.stderr);
+    await program.exit;
+    await until("the stream is in the audit", () => auditOf(server).some(({ status }) => status === 101));
+    const entries = auditOf(server);
+    expect(JSON.stringify(entries)).not.toContain(secret);
+    const digest = createHash("sha256").update(argv.join("\0")).digest("hex");
+    expect(entries.find(({ route }) => route === "/v1/sandboxes/:sandboxId/exec")).toMatchObject({
+      tenant: "local",
+      token: "local",
+      method: "POST",
+      sandbox: id,
+      status: 200,
+      argv: digest,
+      remote: "127.0.0.1",
+    });
+    expect(entries.find(({ route }) => route.endsWith("/exec/stream"))).toMatchObject({
+      status: 101,
+      sandbox: id,
+    });
+    expect(entries.find(({ status }) => status === 401)).toMatchObject({ tenant: null, token: null });
+    expect(entries.every(({ ms, bytesIn, bytesOut }) => ms >= 0 && bytesIn > 0 && bytesOut >= 0)).toBe(true);
+    await client.close();
+  });
+
+  test("while the audit cannot be written, nothing that changes is served; reading is", async () => {
+    await using server = await testServer();
+    const directory = join(server.home, "rock", "audit");
+    rmSync(directory, { recursive: true, force: true });
+    writeFileSync(directory, "");
+    // The day's file is still open; only a fresh one shows that the directory is gone.
+    server.server.audit.close();
+    await server.call("GET", "/v1/sandboxes");
+    const refused = await server.call("POST", "/v1/sandboxes", {});
+    expect(refused).toMatchObject({ status: 503, body: { code: "audit-unwritable" } });
+    expect((await server.call("GET", "/v1/health")).body).toMatchObject({ status: "degraded", audit: false });
+    rmSync(directory);
+    mkdirSync(directory);
+    expect(await created(server)).toMatch(/^sb-/);
+    const routes = auditOf(server).map(({ method, status }) => `${method} ${status}`);
+    expect(routes).toContain("POST 503");
+  });
+
+  test("told to end, it ends streams and sandboxes and leaves no trace", async () => {
+    using home = await freshHome();
+    using server = await serverProcess(home.path);
+    const client = connectLocal(home.path);
+    const box = await client.sandboxes.create({ image: "ale/base" });
+    const program = await box.start({ argv: ["sleep", "1000"] });
+    const output = (async () => {
+      for await (const _ of program.stdout);
+      for await (const _ of program.stderr);
+    })();
+    server.child.kill("SIGTERM");
+    expect(await server.ended).toBe(0);
+    await output;
+    expect((await program.exit).exitCode).toBeNull();
+    expect(findServer(home.path)).toBeUndefined();
+    const left = traces(home.path, [box.id]).filter((trace) => !trace.startsWith("directory "));
+    expect(left).toEqual([]);
+    await client.close().catch(() => undefined);
+  });
+});
