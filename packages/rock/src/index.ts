@@ -6,6 +6,8 @@ export type { ImageSink } from "./compat/rock/commit.ts";
 export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
 export { type Check, probeHost } from "./host/probe.ts";
 export { RUNTIMES, type RuntimeName } from "./host/runtime.ts";
+export { type ExportFormat, type ExportOptions, exportImage } from "./image/archive-export.ts";
+export { type ImportOptions, importImage } from "./image/archive-import.ts";
 export { AGENT, type BootstrapProgress } from "./image/bootstrap.ts";
 export {
   BASE_IMAGE,

@@ -11,6 +11,7 @@ export const MEDIA = {
   ociConfig: "application/vnd.oci.image.config.v1+json",
   ociTar: "application/vnd.oci.image.layer.v1.tar",
   ociGzip: "application/vnd.oci.image.layer.v1.tar+gzip",
+  ociZstd: "application/vnd.oci.image.layer.v1.tar+zstd",
   dockerGzip: "application/vnd.docker.image.rootfs.diff.tar.gzip",
   dockerList: "application/vnd.docker.distribution.manifest.list.v2+json",
   dockerManifest: "application/vnd.docker.distribution.manifest.v2+json",
@@ -21,7 +22,7 @@ export type Compression = "none" | "gzip" | "zstd";
 const LAYER_TYPES: Readonly<Record<string, Compression>> = {
   [MEDIA.ociTar]: "none",
   [MEDIA.ociGzip]: "gzip",
-  "application/vnd.oci.image.layer.v1.tar+zstd": "zstd",
+  [MEDIA.ociZstd]: "zstd",
   "application/vnd.docker.image.rootfs.diff.tar": "none",
   "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
   "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",

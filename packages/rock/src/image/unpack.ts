@@ -93,7 +93,8 @@ async function* hashed(
   }
 }
 
-async function* decompress(
+/** The bytes of a layer without their compression. Throws an AleError `tar-invalid` for a damaged stream. */
+export async function* decompress(
   bytes: AsyncIterable<Uint8Array>,
   compression: Compression,
 ): AsyncGenerator<Uint8Array> {
