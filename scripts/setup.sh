@@ -13,6 +13,7 @@ readonly EXIT_MISSING=3 EXIT_ENVIRONMENT=4 EXIT_INTERRUPTED=130
 
 ALE_YES="${ALE_YES:-0}"
 ALE_JSON="${ALE_JSON:-0}"
+FOR_TESTS=0
 export ALE_HOME="${ALE_HOME:-$HOME/.ale}"
 
 # shellcheck source=scripts/jobs.sh
@@ -135,10 +136,21 @@ need_sandbox_tools() {
   fi
 }
 
+# What only the checks need: other runtimes and engines to compare with, and images that have nothing. Without apt they are skipped.
+need_test_tools() {
+  command -v apt-get >/dev/null || return 0
+  command -v podman >/dev/null || want_apt "a container engine, for the tests of that driver" podman
+  command -v runc >/dev/null || want_apt "another OCI runtime, for the tests" runc
+  command -v newuidmap >/dev/null || want_apt "sandboxes of ordinary users, for the tests" uidmap
+  command -v nft >/dev/null || want_apt "packet filters, for the tests" nftables
+  command -v busybox >/dev/null || want_apt "the smallest image there is, for the tests" busybox-static
+}
+
 check_needs() {
   need_node
   need_python
   need_sandbox_tools
+  [ "$FOR_TESTS" != 1 ] || need_test_tools
 }
 
 # Sandboxes are namespaces, mounts and cgroups, which take root. Asked for before anything is installed, so that nobody waits for
@@ -251,12 +263,28 @@ ensure_image() {
   as_root_here "$ROOT/node_modules/.bin/node" --disable-warning=ExperimentalWarning "$ROOT/packages/cli/src/main.ts" setup image
 }
 
+# An image registry to pull from, and the unmodified ROCK client, each in a folder of ours. Debian's package of the registry would start
+# a service, so that only its program is taken.
+ensure_test_tools() {
+  local bin="$ALE_HOME/test/bin" sdk="$ALE_HOME/test/rock-sdk"
+  mkdir -p "$bin"
+  if ! command -v docker-registry >/dev/null && [ ! -x "$bin/docker-registry" ] && command -v apt-get >/dev/null; then
+    local scratch
+    scratch="$(mktemp -d)"
+    (cd "$scratch" && apt-get download docker-registry && dpkg -x docker-registry_*.deb unpacked)
+    mv "$scratch/unpacked/usr/bin/docker-registry" "$bin/"
+    rm -rf "$scratch"
+  fi
+  bash "$ROOT/packages/rock/test/conformance/setup.sh" "$sdk"
+}
+
 setup_job_done() { # NAME EXIT_CODE SECONDS LOG
   local what
   case "$1" in
     npm) what="node packages" ;;
     engine) what="engine (Python environment)" ;;
     image) what="base image of the sandboxes" ;;
+    tools) what="what the tests compare with" ;;
     *) what="$1" ;;
   esac
   if [ "$2" != 0 ]; then
@@ -272,7 +300,9 @@ setup_job_done() { # NAME EXIT_CODE SECONDS LOG
 }
 
 # Everything, in the order of dependence: system packages, then node packages and engine side by side, then the image.
-setup_all() { # [--dev]: also what the engine's tests need
+setup_all() { # [--dev]: also what the tests need
+  FOR_TESTS=0
+  [ "${1:-}" != --dev ] || FOR_TESTS=1
   need_linux
   # After that, because macOS still ships a bash without associative arrays.
   declare -gA JOB_SECONDS=()
@@ -283,6 +313,7 @@ setup_all() { # [--dev]: also what the engine's tests need
   trap interrupted INT TERM
   ensure_apt
   start_job engine ensure_engine "$@"
+  if [ "$FOR_TESTS" = 1 ]; then start_job tools ensure_test_tools; fi
   if npm_is_fresh; then
     start_job image ensure_image
   else
@@ -299,7 +330,7 @@ setup_all() { # [--dev]: also what the engine's tests need
 
 phases_json() {
   local out="" name
-  for name in apt npm engine image; do
+  for name in apt npm engine image tools; do
     [ -z "${JOB_SECONDS[$name]:-}" ] || out+="${out:+,}\"$name\":${JOB_SECONDS[$name]}"
   done
   printf '{%s}' "$out"
