@@ -77,12 +77,14 @@ export const Telemetry = z.object({
   process: TelemetryProcess.optional(),
   net: z
     .object({
+      /** The same for all records of one connection. */
+      flow: z.string().optional(),
       protocol: z.enum(["tcp", "udp", "icmp", "other"]).optional(),
       host: z.string().optional(),
       ip: z.string().optional(),
       port: z.number().int().min(0).max(65_535).optional(),
       sourcePort: z.number().int().min(0).max(65_535).optional(),
-      /** Of what was refused: `private`, `metadata`, `sandbox`, `fronting`, `budget`, `port`, `name`, `scan`, `default` … */
+      /** Of what was refused: `private`, `metadata`, `sandbox`, `fronting`, `protocol`, `budget`, `port`, `name`, `scan`, `default` … */
       rule: z.string().optional(),
       /** What the first bytes look like: ssh, tls, http, stratum, socks, shell, silent, unknown. */
       class: z.string().optional(),

@@ -88,7 +88,7 @@ function http(method: string, text: string, words: Words): FirstWords {
 }
 
 /** A host without its port, lower-case, without a trailing dot. */
-function hostOf(text: string | undefined): string | null {
+export function hostOf(text: string | undefined): string | null {
   const host = /^(\[[0-9a-f:.]+\]|[^:\s]+)(?::\d+)?$/i.exec(text?.trim() ?? "")?.[1];
   return host === undefined
     ? null

@@ -1,0 +1,113 @@
+import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { hostOf } from "./first-words.ts";
+
+/**
+ * Plain HTTP to an allowed name. A connection carries many requests, and a content network would serve each to another host, so that
+ * every single one is compared with the name whose address was used. Bodies are passed on as they come.
+ */
+
+export interface HttpVisit {
+  readonly host: string;
+  readonly port: number;
+  /** A fresh connection to where the name leads; undefined where policy or the network refuses it. */
+  readonly dial: () => Promise<Socket | undefined>;
+  /** A request names another host, or none. */
+  readonly onForeign: (claimed: string | null, head: string) => void;
+}
+
+/** Headers between two neighbours (RFC 9110 §7.6.1); the rest is passed on as it is written. */
+const HOP_BY_HOP = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "proxy-authorization",
+  "te",
+  "transfer-encoding",
+]);
+
+export class HttpDoor implements Disposable {
+  readonly #server: Server;
+  readonly #visits = new WeakMap<Duplex, HttpVisit>();
+
+  constructor() {
+    this.#server = createServer({ keepAliveTimeout: 15_000, requestTimeout: 0, insecureHTTPParser: false });
+    this.#server.on("request", (incoming, response) => void this.#forward(incoming, response));
+    this.#server.on("upgrade", (incoming: IncomingMessage, socket: Duplex) => {
+      // A tunnel by another name: whatever follows could not be compared.
+      this.#refuse(incoming, this.#visits.get(socket));
+      socket.destroy();
+    });
+    this.#server.on("connect", (_incoming: IncomingMessage, socket: Duplex) => void socket.destroy());
+    this.#server.on("clientError", (_error, socket) => void socket.destroy());
+  }
+
+  /** Takes over a socket whose first bytes were put back. */
+  serve(socket: Socket, visit: HttpVisit): void {
+    this.#visits.set(socket, visit);
+    this.#server.emit("connection", socket);
+    socket.resume();
+  }
+
+  async #forward(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const visit = this.#visits.get(incoming.socket);
+    if (visit === undefined || !isFor(incoming, visit.host)) {
+      this.#refuse(incoming, visit);
+      return;
+    }
+    const out = await visit.dial();
+    if (out === undefined || incoming.destroyed) {
+      out?.destroy();
+      incoming.socket.destroy();
+      return;
+    }
+    const onward = request({
+      createConnection: () => out,
+      method: incoming.method,
+      path: pathOf(incoming.url ?? "/"),
+      headers: passedOn(incoming.rawHeaders),
+      setHost: false,
+    });
+    onward.on("response", (answer) => {
+      response.writeHead(answer.statusCode ?? 502, answer.statusMessage, passedOn(answer.rawHeaders));
+      answer.on("error", () => response.destroy());
+      answer.pipe(response);
+    });
+    onward.on("error", () => incoming.socket.destroy());
+    response.on("close", () => onward.destroy());
+    incoming.on("error", () => onward.destroy());
+    incoming.pipe(onward);
+  }
+
+  #refuse(incoming: IncomingMessage, visit: HttpVisit | undefined): void {
+    const head = `${incoming.method} ${incoming.url} host: ${incoming.headers.host ?? ""}`;
+    visit?.onForeign(hostOf(incoming.headers.host), head.slice(0, 200));
+    (incoming.socket as Socket).resetAndDestroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.#server.closeAllConnections();
+  }
+}
+
+/** One Host line, for this host; and the request's own target, where it is a whole address, for the same. */
+function isFor(incoming: IncomingMessage, host: string): boolean {
+  const lines = incoming.rawHeaders.filter((name, i) => i % 2 === 0 && name.toLowerCase() === "host").length;
+  const absolute = /^https?:\/\/([^/?#]+)/i.exec(incoming.url ?? "")?.[1];
+  return (
+    lines === 1 &&
+    hostOf(incoming.headers.host) === host &&
+    (absolute === undefined || hostOf(absolute) === host)
+  );
+}
+
+const pathOf = (url: string): string => url.replace(/^https?:\/\/[^/?#]+/i, "") || "/";
+
+/** As written, in order, also when a name comes twice. */
+function passedOn(raw: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (let i = 0; i < raw.length; i += 2)
+    if (!HOP_BY_HOP.has(raw[i]!.toLowerCase())) kept.push(raw[i]!, raw[i + 1]!);
+  return kept;
+}
