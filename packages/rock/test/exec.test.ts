@@ -7,7 +7,7 @@ describe.skipIf(obstacle)(suite("exec"), () => {
   test("runs a program as root in / and as the agent in the workdir", async () => {
     await using box = await sandbox({ workdir: "/srv/app", env: { FOR: "agent" } });
     const argv = ["bash", "-c", "id -un; pwd; echo $HOME $FOR"];
-    expect((await box.exec({ argv, user: "root" })).stdout).toBe("root\n/\n/root\n");
+    expect((await box.exec({ argv, user: "root" })).stdout).toBe("root\n/\n/root agent\n");
     expect((await box.exec({ argv, user: "agent" })).stdout).toBe("agent\n/srv/app\n/home/agent agent\n");
   });
 

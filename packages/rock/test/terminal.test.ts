@@ -65,7 +65,12 @@ describe.skipIf(obstacle)(suite("a program on a terminal"), () => {
     await box.exec({ argv: ["sleep", "0.2"] });
     await started.write("\x1a");
     await shown.until("Stopped");
-    await started.write("kill -9 %1; wait; exit 3\r");
+    await started.write("fg\r");
+    await shown.until("sleep 50\r\n");
+    await box.exec({ argv: ["sleep", "0.2"] });
+    await started.write("\x03");
+    await shown.until("> ");
+    await started.write("exit 3\r");
     await shown.rest();
     expect(await started.exit).toMatchObject({ exitCode: 3 });
   });

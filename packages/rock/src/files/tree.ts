@@ -30,10 +30,16 @@ export const UNREAD_ATIME_S = 86_400;
 
 const at = (directory: number, name: string): string => `/proc/self/fd/${directory}/${name}`;
 
+/** Of a file or directory of the sandbox, inside. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** On the host. */
-function ownerIds(owner: SandboxFile["owner"], ids: IdMap): { uid: number; gid: number } {
-  const { uid, gid } = owner === "agent" ? AGENT : { uid: 0, gid: 0 };
-  return { uid: ids.toHost(uid), gid: ids.toHost(gid) };
+function ownerIds(owner: SandboxFile["owner"], tree: { ids: IdMap; agent: Owner }): Owner {
+  const { uid, gid } = owner === "agent" ? tree.agent : { uid: 0, gid: 0 };
+  return { uid: tree.ids.toHost(uid), gid: tree.ids.toHost(gid) };
 }
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? "";
@@ -49,6 +55,8 @@ export class Tree {
   #root: number;
   readonly #ids: IdMap;
   readonly #releases = new Set<() => void>();
+  /** Whom the owner "agent" means: the sandbox's own user. */
+  agent: Owner = AGENT;
 
   constructor(path: string, ids: IdMap = IDENTITY) {
     this.#ids = ids;
@@ -82,7 +90,7 @@ export class Tree {
     const names = components(path);
     if (names === undefined) return err({ type: "unsafe-path", path });
     return this.#within(names, { path, create: true }, (directory) => {
-      const { uid, gid } = ownerIds(owner, this.#ids);
+      const { uid, gid } = ownerIds(owner, { ids: this.#ids, agent: this.agent });
       if (names.length > 0) fchownSync(directory, uid, gid);
       return ok(undefined);
     });
@@ -106,7 +114,7 @@ export class Tree {
         if (!stat.isFile() || stat.nlink > 1) return err({ type: "unsafe-path", path });
         ftruncateSync(fd, 0);
         writeFileSync(fd, content);
-        const { uid, gid } = ownerIds(file.owner, this.#ids);
+        const { uid, gid } = ownerIds(file.owner, { ids: this.#ids, agent: this.agent });
         fchownSync(fd, uid, gid);
         fchmodSync(fd, mode);
         futimesSync(fd, UNREAD_ATIME_S, Date.now() / 1000);
@@ -151,7 +159,7 @@ export class Tree {
     try {
       directory = openSync(at(this.#root, "."), O_RDONLY | O_DIRECTORY);
       for (const name of names) {
-        const next = enter(directory, name, { ...options, ids: this.#ids });
+        const next = enter(directory, name, { ...options, ids: this.#ids, agent: this.agent });
         closeSync(directory);
         directory = next;
       }
@@ -167,7 +175,7 @@ export class Tree {
 function enter(
   directory: number,
   name: string,
-  options: { create: boolean; owner?: SandboxFile["owner"]; ids: IdMap },
+  options: { create: boolean; owner?: SandboxFile["owner"]; ids: IdMap; agent: Owner },
 ): number {
   const flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
   try {
@@ -177,7 +185,7 @@ function enter(
   }
   mkdirSync(at(directory, name), 0o755);
   const fd = openSync(at(directory, name), flags);
-  const { uid, gid } = ownerIds(options.owner ?? "root", options.ids);
+  const { uid, gid } = ownerIds(options.owner ?? "root", options);
   fchownSync(fd, uid, gid);
   return fd;
 }

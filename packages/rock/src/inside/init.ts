@@ -12,12 +12,15 @@ const programs = new Map<string, string>();
 
 const besideThis = (name: string): string => readFileSync(join(import.meta.dirname, name), "utf8");
 
-/** The argument vector of PID 1. The program travels in it, so that an image needs nothing of ours. `more`: a driver's own part, joined before the last one. */
-export function initArgv(more = ""): string[] {
+/**
+ * The argument vector of PID 1. The program travels in it, so that an image needs nothing of ours. `more`: a driver's own part, joined
+ * before the last one. `perl`: how to begin it there.
+ */
+export function initArgv(more = "", perl: readonly string[] = ["/usr/bin/perl"]): string[] {
   const known = programs.get(more);
   const program = known ?? joined(more);
   if (known === undefined) programs.set(more, program);
-  return ["/usr/bin/perl", "-e", program];
+  return [...perl, "-e", program];
 }
 
 function joined(more: string): string {
@@ -29,8 +32,8 @@ function joined(more: string): string {
     .join("\n");
 }
 
-/** The fields of the first frame. `arch`: of the machine that the sandbox runs on. */
-export function startFields(arch: string = process.arch): string[] {
+/** The fields of the first frame. `arch`: of the machine that the sandbox runs on. `bash`: how to begin one where the image has none. */
+export function startFields(arch: string = process.arch, bash: readonly string[] = []): string[] {
   script ??= besideThis("session.sh");
-  return [syscallNumbers(arch), script];
+  return [syscallNumbers(arch), script, ...bash];
 }

@@ -4,6 +4,7 @@ import type { Limits } from "@ale/core";
 import { cgroupsPath } from "../host/cgroup.ts";
 import { type Runtime, runArguments } from "../host/runtime.ts";
 import { initArgv } from "../inside/init.ts";
+import { INSIDE, type MountedToolbox } from "../inside/toolbox.ts";
 import type { Launcher } from "./launcher.ts";
 import type { LayerPlace } from "./layer.ts";
 import { ociConfig } from "./oci-config.ts";
@@ -26,6 +27,7 @@ export interface BundleHost {
   readonly launcher: Launcher;
   readonly runtime: Runtime;
   readonly logDenied: boolean;
+  readonly toolbox: MountedToolbox;
 }
 
 /** The arguments that run it. */
@@ -36,9 +38,12 @@ export function writeBundle(host: BundleHost, request: BundleRequest): readonly 
   const config = ociConfig({
     rootfs: launcher.seen(root),
     hostname: hostnameOf(id),
-    binds: [{ source: launcher.seen(writeHosts(layer.hosts, id, users)), destination: "/etc/hosts" }],
+    binds: [
+      { source: launcher.seen(writeHosts(layer.hosts, id, users)), destination: "/etc/hosts" },
+      { source: launcher.seen(host.toolbox.mount), destination: INSIDE, readonly: true },
+    ],
     users,
-    init: initArgv(),
+    init: initArgv("", host.toolbox.perl),
     limits,
     cgroupsPath: cgroupsPath(id),
     compileSeccomp: compiledSeccomp,

@@ -9,6 +9,7 @@ import { unmount } from "../host/native.ts";
 import type { Runtime } from "../host/runtime.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
+import type { MountedToolbox } from "../inside/toolbox.ts";
 import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { Activity } from "./activity.ts";
@@ -20,6 +21,7 @@ import { mountOverlay } from "./overlay.ts";
 import { giveIdentity, plant } from "./plant.ts";
 import { Run } from "./run.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
+import { ownUser } from "./settings.ts";
 import type { ShellState } from "./shell-state.ts";
 import { places, removeSandboxDirectory, type SandboxState, writeSandboxState } from "./state.ts";
 import type { UserNamespaces } from "./user-namespaces.ts";
@@ -40,6 +42,7 @@ export interface Host {
   readonly users: UserNamespaces | undefined;
   /** Whether the kernel logs what the filter refuses. */
   readonly logDenied: boolean;
+  readonly toolbox: MountedToolbox;
 }
 
 /** The driver, as its containers know it: told of each from its first process to its last trace, so that it can always end it. */
@@ -173,7 +176,10 @@ export class RunningContainer {
     if (options.fresh) await makeLayer(layer, this.spec.limits);
     await this.#begin(() => {
       if (options.fresh) giveIdentity(this.tree);
-      if (options.plants) plant(this.tree, this.spec, (path, fd) => this.reads.add(this.id, path, fd));
+      if (options.plants)
+        plant(this.tree, this.spec, this.#state.image.config.workdir, (path, fd) =>
+          this.reads.add(this.id, path, fd),
+        );
     });
   }
 
@@ -187,13 +193,14 @@ export class RunningContainer {
     const sealed = this.#state.lower.map((id) => layers.at(id).upper);
     mountOverlay({ layer: layer.directory, lower: [...sealed, ...this.#state.image.layers], root, users });
     this.#tree = new Tree(root, users?.ids);
+    this.#tree.agent = ownUser({ spec: this.spec, config: this.#state.image.config, files: this.#tree });
     prepare();
     const bundle = { id: this.id, directory, root, layer, limits: this.spec.limits, users };
     const log = join(layer.bundle, "log");
     const run = new Run(launcher.launch(this.id, log, writeBundle(this.#host, bundle)), log);
     this.#run = run;
     this.#control = run.control;
-    await run.start(startFields());
+    await run.start(startFields(process.arch, this.#host.toolbox.bash));
     void run.exited.then(() => {
       if (this.#run !== run) return;
       this.#gone = true;

@@ -14,6 +14,7 @@ import { isSupportedMachine } from "../host/syscalls.ts";
 import { findTool } from "../host/tools.ts";
 import { resolveImage } from "../image/image.ts";
 import type { LocalImage } from "../image/local-image.ts";
+import { ensureToolbox, mountToolbox } from "../inside/toolbox.ts";
 import type { Capabilities } from "../port/capabilities.ts";
 import type { Pool, ReapReport, SandboxDriver } from "../port/driver.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
@@ -330,6 +331,7 @@ export class OciDriver implements SandboxDriver {
       layers,
       users: this.#users,
       logDenied: this.#options.deniedCalls !== "off" && logsDenied(runtime),
+      toolbox: mountToolbox(ensureToolbox(this.home), join(space, ".inside")),
     };
     this.#snapshots = new OciSnapshots({
       host,

@@ -31,13 +31,22 @@ export class OciSandbox implements Sandbox {
     this.id = container.id;
     this.spec = spec;
     this.#container = container;
-    const settings = (request: SettingsRequest): Settings => settingsFor(spec, request);
-    this.#programs = new Programs(new InitClient(container), spec, settings, states);
+    this.#programs = new Programs(
+      new InitClient(container),
+      spec,
+      (request) => this.#settings(request),
+      states,
+    );
     this.shell = this.#programs.shell;
     this.files = new TreeFiles(
       () => (this.#container.ended ? undefined : this.#container),
       spec.user ?? AGENT.name,
     );
+  }
+
+  #settings(request: SettingsRequest): Settings {
+    const { state, tree } = this.#container;
+    return settingsFor({ spec: this.spec, config: state.image.config, files: tree }, request);
   }
 
   /** In which it lives now. For its driver. */

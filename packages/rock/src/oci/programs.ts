@@ -79,6 +79,7 @@ export class Programs {
   async openSession(options: SessionOptions = {}, signal?: AbortSignal): Promise<Session> {
     signal?.throwIfAborted();
     const id = randomBytes(6).toString("hex");
+    if (this.#client.settled !== undefined) await this.#client.settled;
     await registerShell(this.#client, id, this.#settings(options), "now", signal);
     return this.#session(id, options);
   }
@@ -86,6 +87,7 @@ export class Programs {
   async exec(request: RunRequest, signal?: AbortSignal): Promise<ExecResult> {
     const startedAt = performance.now();
     const { argv, timeoutMs = this.#spec.limits.execTimeoutMs } = request;
+    if (this.#client.settled !== undefined) await this.#client.settled;
     const settings = this.#settings(request);
     const environment = Object.entries(settings.env).flat();
     if (argv.length === 0) throw new AleError("argv-empty", "exec was given no program to run");

@@ -1,9 +1,9 @@
 # --- requests, and the loop -------------------------------------------------------------------------------------------------------------
 
 $handlers{start} = sub {
-  my ($numbers, $script) = @_;
+  my ($numbers, $script, @bash) = @_;
   my %numbers = split ' ', $numbers;
-  ($SYS, $SHELL_SCRIPT) = (\%numbers, $script);
+  ($SYS, $SHELL_SCRIPT, @OWN_BASH) = (\%numbers, $script, @bash);
   # Not even root in the sandbox may look into PID 1 or change its memory.
   syscall($SYS->{prctl}, 4, 0, 0, 0, 0); # PR_SET_DUMPABLE
   my $mask = pack('Q', 1 << 16); # SIGCHLD

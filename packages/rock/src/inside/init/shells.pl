@@ -1,6 +1,6 @@
 # --- shells: each runs one command at a time, and what it keeps between them is what a session is ---------------------------------------
 
-my (%shells, %shell_of, $SHELL_SCRIPT); # by the session's id; by pid
+my (%shells, %shell_of, $SHELL_SCRIPT, @OWN_BASH, %bash_version); # by the session's id; by pid; our own bash's arguments; by path
 
 sub known_pids { (keys %program_of, keys %shell_of) }
 
@@ -21,12 +21,34 @@ $handlers{session} = sub {
   });
 };
 
+# The image's own bash where it has a usable one (4.4 or later), else ours: program and arguments.
+sub bash {
+  for my $path (qw(/bin/bash /usr/bin/bash /usr/local/bin/bash)) {
+    return ($path, 'bash') if -x $path && ($bash_version{$path} //= version_in($path)) >= 404;
+  }
+  @OWN_BASH ? ($OWN_BASH[0], @OWN_BASH) : ('/bin/bash', 'bash');
+}
+
+# The version that is written in a bash, as 100 * major + minor: to run it, only to ask, would cost more. 0 where there is none.
+sub version_in {
+  my ($path) = @_;
+  sysopen(my $file, $path, 04000) or return 0; # O_NONBLOCK
+  my $seen = '';
+  for (1 .. 64) {
+    last if !-f $file || !sysread($file, $seen, 131072, length $seen);
+    return 100 * $1 + $2 if $seen =~ /\@\(#\)Bash version (\d+)\.(\d+)\./;
+    $seen = substr($seen, -64);
+  }
+  0;
+}
+
 # An interactive bash asks its terminal for its settings whenever a command dies of a signal, and complains into the command's
 # output where it has none. So it gets one, which carries nothing: nobody reads or writes it, and commands do not see it.
 sub start_shell {
   my ($shell, $complain) = @_;
   my ($master, $slave) = terminal($shell->{who});
   my ($cmd_r, $cmd_w, $data_r, $data_w, $ctl_r, $ctl_w, $out_r, $out_w) = pipes(4) or return 0;
+  my ($bash, @argv) = bash();
   # A shell that lost its directory begins in `/`, rather than not at all.
   my $cwd = $complain || -d $shell->{cwd} ? $shell->{cwd} : '/';
   my $pid = spawn_child($complain || $out_w, sub {
@@ -36,7 +58,7 @@ sub start_shell {
     move_fds([$cmd_r, 0], [$null, 1], [$slave || $null, 2], [$out_w, 7], [$ctl_w, 8], [$data_r, 9]);
     become($shell->{who}, $cwd);
     %ENV = @{$shell->{env}};
-    exec { '/bin/bash' } 'bash', '--norc', '--noprofile', '--noediting', '-i';
+    exec { $bash } @argv, '--norc', '--noprofile', '--noediting', '-i';
     die "cannot start bash: $!\n";
   });
   return 0 if !defined $pid;
