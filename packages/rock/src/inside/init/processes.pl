@@ -119,6 +119,17 @@ sub kill_job {
   kill $signal, $signal == 2 ? processes_of($job, $job->{pid}) : processes_of($job);
 }
 
+# Whoever is told that it ended must not meet what it left. Bounded, because a process in the middle of a system call can take its time.
+sub end_for_good {
+  my @pids = @_ or return;
+  kill 9, @pids;
+  for (1 .. 50) {
+    my %there = map { $_->{pid} => 1 } process_table();
+    return if !grep { $there{$_} } @pids;
+    select(undef, undef, undef, 0.002);
+  }
+}
+
 sub begin_end {
   my ($job, $why) = @_;
   return if $job->{ending} || defined $job->{status};

@@ -98,7 +98,7 @@ sub forget_program {
 sub program_exited {
   my ($job, $status) = @_;
   # An interrupt is enough for a program to end, but not for its daemons to go.
-  kill 9, processes_of($job) if $job->{ending};
+  end_for_good(processes_of($job)) if $job->{ending};
   $job->{status} = $status;
   announce($job);
   end_feed($job->{in}) if $job->{in};

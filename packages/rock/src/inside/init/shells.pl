@@ -138,7 +138,7 @@ sub finish_command {
   my $shell = $job->{shell};
   my $ending = $job->{ending} || '';
   # What an interrupt leaves in the background may stay; what runs out of time has to go, its daemons too.
-  kill 9, processes_of($job) if $ending && ($ending ne 'interrupted' || $job->{forced});
+  end_for_good(processes_of($job)) if $ending && ($ending ne 'interrupted' || $job->{forced});
   # A command that was not read to its end would be taken for the next one.
   kill 9, $job->{pid} if $job->{in} && !$job->{in}{over} && $shell->{pid};
   end_feed($job->{in}) if $job->{in};
