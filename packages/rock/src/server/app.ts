@@ -45,6 +45,8 @@ export const DEFAULT_LIMITS: AppLimits = {
 
 declare module "fastify" {
   interface FastifyInstance {
+    /** Every route, for tests and documents. */
+    described: { readonly methods: string[]; readonly url: string; readonly schema: unknown }[];
     /** Writes the audit's line of a call that no longer is an HTTP request: of a WebSocket, when it ends. */
     audited(request: FastifyRequest, status: number): void;
   }
@@ -82,6 +84,10 @@ export interface AppOptions {
 }
 
 declare module "fastify" {
+  interface FastifySchema {
+    /** What a route answers that no schema describes: a media type, or `websocket`. */
+    answers?: string;
+  }
   interface FastifyContextConfig {
     /** What a caller needs; `public`: not even a token. */
     scope?: Scope | "public";
@@ -135,7 +141,12 @@ export async function createApp(options: AppOptions): Promise<App> {
       components: { securitySchemes: { token: { type: "http", scheme: "bearer" } } },
     },
     hideUntagged: true,
-    transform: jsonSchemaTransform,
+    transform: (input) => {
+      const { schema, url } = jsonSchemaTransform(input);
+      const scope = input.route.config?.scope ?? "admin";
+      const security = scope === "public" ? [] : [{ token: [] }];
+      return { schema: { ...schema, security, "x-scope": scope, "x-answers": input.schema?.answers }, url };
+    },
     transformObject: jsonSchemaTransformObject,
   });
   const context: AppContext = {
@@ -183,7 +194,9 @@ function guard(app: App, options: AppOptions, requestTimeoutMs: number): void {
     if (what.sandbox !== undefined) this.noted.sandbox = what.sandbox;
     if (what.argv !== undefined) this.noted.argv = argvDigest(what.argv);
   });
+  app.decorate("described", []);
   app.addHook("onRoute", (route) => {
+    app.described.push({ methods: [route.method].flat(), url: route.url, schema: route.schema });
     if (route.config?.scope === undefined)
       throw new Error(`${route.method} ${route.url}: a route needs a scope, or to be public`);
   });

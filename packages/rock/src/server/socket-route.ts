@@ -31,7 +31,7 @@ export function socketRoute<Request extends FastifyRequest>(
     url: route.url,
     exposeHeadRoute: false,
     config: { scope: route.scope },
-    schema: route.schema,
+    schema: { ...route.schema, answers: "websocket" },
     handler: refuse as never,
     wsHandler: (socket, request) => {
       const peer = new Peer(socket);

@@ -69,7 +69,7 @@ export function execRoutes(app: App, context: AppContext): void {
         summary: "Run a program and read its output as server-sent events",
         description:
           "Events: `started` {id, pid}, `stdout` and `stderr` (a text, or base64), `exit` {exitCode, signal, reason}, `error` (a problem).",
-        produces: ["text/event-stream"],
+        answers: "text/event-stream",
         params: SandboxParams,
         body: ExecEventsBody,
         response: problems,

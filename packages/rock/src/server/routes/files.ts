@@ -83,7 +83,7 @@ export function fileRoutes(app: App, context: AppContext): void {
       schema: {
         tags,
         summary: "The bytes of a file; `Range: bytes=…` for a part",
-        produces: ["application/octet-stream"],
+        answers: "application/octet-stream",
         params: SandboxParams,
         querystring: ContentQuery,
         response: problems,
@@ -169,7 +169,7 @@ export function fileRoutes(app: App, context: AppContext): void {
       schema: {
         tags,
         summary: "A file or directory as a tar stream",
-        produces: ["application/x-tar"],
+        answers: "application/x-tar",
         params: SandboxParams,
         querystring: PathQuery,
         response: problems,
@@ -190,7 +190,7 @@ export function fileRoutes(app: App, context: AppContext): void {
         tags,
         summary: "Changes below a path as server-sent events",
         description: "Events: `created`, `changed`, `removed`, each with {path}; `error` (a problem).",
-        produces: ["text/event-stream"],
+        answers: "text/event-stream",
         params: SandboxParams,
         querystring: WatchQuery,
         response: problems,

@@ -27,7 +27,7 @@ export function imageRoutes(app: App, { closing }: AppContext, images: ImageShel
         tags,
         summary: "Fetch an image, with its progress as server-sent events",
         description: "Events: `progress` {message}, `image` (the image), `error` (a problem).",
-        produces: ["text/event-stream"],
+        answers: "text/event-stream",
         body: ImageName,
         response: problems,
       },

@@ -42,6 +42,7 @@ export function portRoutes(app: App, context: AppContext): void {
     schema: {
       tags,
       summary: "HTTP to a port on the sandbox's loopback",
+      answers: "*/*",
       description:
         "Credentials of the call are not passed on; cookies and headers that govern a browser do not come back.",
       params: ProxyParams,

@@ -11,6 +11,7 @@ import {
 import type { App, AppContext } from "../app.ts";
 import type { Audit } from "../audit.ts";
 import type { Metrics } from "../metrics.ts";
+import { openApiOf } from "../openapi.ts";
 import type { TokenStore } from "../token-store.ts";
 import { problems } from "./responses.ts";
 
@@ -38,13 +39,17 @@ export function systemRoutes(
     }),
   );
 
+  let document: Record<string, unknown> | undefined;
   app.get(
     "/openapi.json",
     {
       config: { scope: "public" },
       schema: { tags, summary: "This document", response: { 200: z.record(z.string(), z.unknown()) } },
     },
-    async () => app.swagger() as unknown as Record<string, unknown>,
+    async () => {
+      document ??= openApiOf(app) as unknown as Record<string, unknown>;
+      return document;
+    },
   );
 
   app.get(
@@ -88,15 +93,15 @@ export function systemRoutes(
       schema: {
         tags,
         summary: "Counters in the text format of Prometheus",
-        produces: ["text/plain"],
-        response: { 200: z.string(), ...problems },
+        answers: "text/plain",
+        response: problems,
       },
     },
     async (_request, reply) =>
       reply
         .type("text/plain; version=0.0.4; charset=utf-8")
         .serializer((body: unknown) => body as string)
-        .send(metrics.text(service, audit.healthy)),
+        .send(metrics.text(service, audit.healthy) as never),
   );
 }
 
