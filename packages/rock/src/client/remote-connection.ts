@@ -1,14 +1,26 @@
 import { Duplex } from "node:stream";
-import type { Peer } from "../wire/peer.ts";
+import { AleError } from "@ale/core";
+import type { RelayFrame } from "../wire/frames.ts";
+import type { Message, Peer } from "../wire/peer.ts";
+import { errorFromProblem } from "./transport.ts";
 
 /** A TCP connection to a port in a sandbox, carried by a WebSocket. */
 
 const PIECE_BYTES = 64 * 1_024;
 
-export function connectionOver(peer: Peer): Duplex {
+/** Throws an AleError `connect-failed` where nobody listens. */
+export async function connectionOver(peer: Peer): Promise<Duplex> {
   const messages = peer[Symbol.asyncIterator]();
+  const first = await messages.next();
+  if (first.done) throw new AleError("server-unreachable", "the connection ended before it was made");
+  const frame = JSON.parse(first.value.data.toString("utf8")) as RelayFrame;
+  if (frame.type === "error") throw errorFromProblem(frame.problem);
+  return duplexOver(peer, messages);
+}
+
+function duplexOver(peer: Peer, messages: AsyncIterator<Message>): Duplex {
   let reading = false;
-  const connection = new Duplex({
+  return new Duplex({
     allowHalfOpen: false,
     read(): void {
       if (reading) return;
@@ -31,7 +43,6 @@ export function connectionOver(peer: Peer): Duplex {
       done(error);
     },
   });
-  return connection;
 }
 
 async function send(peer: Peer, chunk: Buffer): Promise<void> {

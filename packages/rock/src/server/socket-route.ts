@@ -12,6 +12,8 @@ export interface SocketRoute<Request extends FastifyRequest> {
   readonly url: string;
   readonly scope: Scope;
   readonly schema: Readonly<Record<string, unknown>>;
+  /** Whether to upgrade at all: what it throws is answered as a problem, before there is a WebSocket. */
+  readonly admit: (request: Request) => void;
   /** Serves the peer until it or its work ends. What it throws is told to the peer as an `error` frame. */
   readonly serve: (peer: Peer, request: Request, signal: AbortSignal) => Promise<void>;
 }
@@ -32,6 +34,9 @@ export function socketRoute<Request extends FastifyRequest>(
     exposeHeadRoute: false,
     config: { scope: route.scope },
     schema: { ...route.schema, answers: "websocket" },
+    preHandler: async (request) => {
+      if (request.ws) route.admit(request as unknown as Request);
+    },
     handler: refuse as never,
     wsHandler: (socket, request) => {
       const peer = new Peer(socket);

@@ -16,6 +16,11 @@ export type ServerFrame =
   | { readonly type: "stdin-closed" }
   | { readonly type: "error"; readonly problem: Problem };
 
+/** The text frame that a relay to a port begins with. */
+export type RelayFrame =
+  | { readonly type: "connected" }
+  | { readonly type: "error"; readonly problem: Problem };
+
 export function frameOf(channel: typeof STDOUT | typeof STDERR, bytes: Uint8Array): Buffer {
   const frame = Buffer.allocUnsafe(bytes.length + 1);
   frame[0] = channel;

@@ -14,6 +14,8 @@ export interface Message {
 /** Bytes that may wait in this process for the network, and messages that may wait for their reader. */
 const WINDOW_BYTES = 2 ** 20;
 const WINDOW_MESSAGES = 64;
+/** How long the other side has to say goodbye too. */
+const GOODBYE_MS = 2_000;
 
 export class Peer implements AsyncIterable<Message> {
   readonly #socket: WebSocket;
@@ -52,6 +54,9 @@ export class Peer implements AsyncIterable<Message> {
     this.#socket.close(code, reason.slice(0, 120));
     // One that is paused never reads the other side's goodbye.
     this.#socket.resume();
+    const timer = setTimeout(() => this.#socket.terminate(), GOODBYE_MS);
+    timer.unref();
+    this.closed.addEventListener("abort", () => clearTimeout(timer), { once: true });
   }
 
   terminate(): void {

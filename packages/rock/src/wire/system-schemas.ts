@@ -21,6 +21,7 @@ export const CapabilitiesView = z
     network: z.array(z.literal("none")),
     trace: z.array(z.enum(["kernel-log", "tracefs"])),
     checkpoint: z.enum(["layers", "commit", "none"]),
+    weaker: z.array(z.object({ what: z.string(), why: z.string() })),
   })
   .meta({ id: "Capabilities" });
 

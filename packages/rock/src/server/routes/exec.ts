@@ -95,6 +95,9 @@ export function execRoutes(app: App, context: AppContext): void {
       params: SandboxParams,
       response: problems,
     },
+    admit: (request) => {
+      service.get(request.caller.tenant, (request.params as { sandboxId: string }).sandboxId);
+    },
     serve: async (peer, request, signal) => {
       const messages = peer[Symbol.asyncIterator]();
       const { sandboxId } = request.params as { sandboxId: string };
@@ -115,6 +118,9 @@ export function execRoutes(app: App, context: AppContext): void {
       params: SandboxParams,
       querystring: TerminalQuery,
       response: problems,
+    },
+    admit: (request) => {
+      service.get(request.caller.tenant, (request.params as { sandboxId: string }).sandboxId);
     },
     serve: async (peer, request, signal) => {
       const messages = peer[Symbol.asyncIterator]();

@@ -2,6 +2,7 @@ import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage 
 import { AleError } from "@ale/core";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Connection } from "../../port/process.ts";
+import type { RelayFrame } from "../../wire/frames.ts";
 import type { Peer } from "../../wire/peer.ts";
 import { PortParams, ProxyParams } from "../../wire/schemas.ts";
 import type { App, AppContext } from "../app.ts";
@@ -23,14 +24,20 @@ export function portRoutes(app: App, context: AppContext): void {
     schema: {
       tags,
       summary: "WebSocket: a TCP connection to a port on the sandbox's loopback",
-      description: "Binary frames in both directions are the connection's bytes.",
+      description:
+        "Once connected, the server sends the text frame `{type:'connected'}`; binary frames in both directions are the connection's bytes.",
       params: PortParams,
       response: problems,
+    },
+    admit: (request) => {
+      service.get(request.caller.tenant, (request.params as { sandboxId: string }).sandboxId);
     },
     serve: async (peer, request, signal) => {
       const { sandboxId, port } = request.params as { sandboxId: string; port: number };
       const sandbox = await service.use(request.caller.tenant, sandboxId, signal);
-      await relay(peer, await sandbox.connect(port, signal));
+      const connection = await sandbox.connect(port, signal);
+      await peer.send(JSON.stringify({ type: "connected" } satisfies RelayFrame));
+      await relay(peer, connection);
     },
   });
 

@@ -64,8 +64,9 @@ export function systemRoutes(
     },
     async () => {
       const capabilities = await service.driver.capabilities();
-      const { quota, network, trace } = capabilities;
-      return { ...capabilities, quota: [...quota], network: [...network], trace: [...trace] };
+      const { quota, network, trace, weaker } = capabilities;
+      const lists = { quota: [...quota], network: [...network], trace: [...trace], weaker: [...weaker] };
+      return { ...capabilities, ...lists };
     },
   );
 
