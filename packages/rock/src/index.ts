@@ -3,6 +3,13 @@ export { DEFAULT_ENVIRONMENT, EnvHubStore, type EnvInfo } from "./compat/envhub/
 export { driverHost } from "./compat/gem/driver-host.ts";
 export * from "./compat/gem/registry.ts";
 export type { ImageSink } from "./compat/rock/commit.ts";
+export {
+  DockerDriver,
+  type DockerDriverOptions,
+  openDockerDriver,
+  type Unenforced,
+} from "./docker/docker-driver.ts";
+export { findSocket } from "./docker/socket.ts";
 export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
 export { type Check, probeHost } from "./host/probe.ts";
 export { RUNTIMES, type RuntimeName } from "./host/runtime.ts";

@@ -46,6 +46,8 @@ export async function startEngine(): Promise<TestEngine> {
 --tmpdir ${at("tmp")} --storage-driver overlay --cgroup-manager cgroupfs system service --time 0 unix://${socket}`;
   const child = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", script], {
     stdio: ["ignore", "ignore", "pipe"],
+    // Monitors leave their marks where the engine was started.
+    cwd: directory,
     env: {
       PATH: process.env.PATH,
       CONTAINERS_CONF: at("containers.conf"),

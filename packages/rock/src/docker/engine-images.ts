@@ -20,6 +20,7 @@ export interface EngineImage {
   readonly digest: string;
   readonly arch: string;
   readonly config: ImageConfig;
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 export interface PullProgress {
@@ -55,6 +56,21 @@ const Inspected = z.object({
     })
     .nullish(),
 });
+
+const Config = z.object({
+  env: z.record(z.string(), z.string()),
+  workdir: z.string(),
+  user: z.string(),
+  entrypoint: z.array(z.string()),
+  command: z.array(z.string()),
+  exposedPorts: z.array(z.string()),
+});
+
+/** A configuration that was written down, or undefined. */
+export function configOf(value: unknown): ImageConfig | undefined {
+  const parsed = Config.safeParse(value);
+  return parsed.success ? parsed.data : undefined;
+}
 
 const PullLine = z.object({
   status: z.string().default(""),
@@ -173,6 +189,7 @@ function asEngineImage(name: string, found: z.infer<typeof Inspected>): EngineIm
       command: config?.Cmd ?? [],
       exposedPorts: Object.keys(config?.ExposedPorts ?? {}),
     },
+    labels: config?.Labels ?? {},
   };
 }
 

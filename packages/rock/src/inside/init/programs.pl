@@ -6,18 +6,24 @@ my %program_of; # by pid, those that have not been waited for
 $handlers{run} = sub {
   my ($id, $mode, $identity, $cwd, $timeout, $limit, $input, $stdin, $size, $argc, @rest) = @_;
   my @argv = splice(@rest, 0, $argc);
-  my $job = { id => $id, mode => $mode, who => identity($identity), deadline => now() + $timeout / 1000, tty => $size ne '' };
-  $job->{uid} = $job->{who}[0];
-  @$job{qw(ticks last_pid)} = moment();
-  my $ends = ($job->{tty} ? on_terminal($job, $size) : on_pipes($job, $input))
-    or return send_frame('fail', $id, "cannot start a process: $!");
-  my ($complaints, $complain) = $mode eq 'stream' ? pipes(1) : ();
-  $job->{pid} = spawn_child($complain || $ends->{err}, sub {
-    begin_program($job, $ends, $cwd);
+  my $job = { id => $id, mode => $mode, who => identity($identity), deadline => now() + $timeout / 1000, size => $size, tty => $size ne '' };
+  run_job($job, $cwd, $limit, $input, $stdin, sub {
     %ENV = @rest;
     exec { $argv[0] } @argv;
     die "$argv[0]: $!\n";
   });
+};
+
+# `body`: what the child does in its place, with its streams.
+sub run_job {
+  my ($job, $cwd, $limit, $input, $stdin, $body) = @_;
+  my $id = $job->{id};
+  $job->{uid} = $job->{who}[0];
+  @$job{qw(ticks last_pid)} = moment();
+  my $ends = ($job->{tty} ? on_terminal($job, $job->{size}) : on_pipes($job, $input))
+    or return send_frame('fail', $id, "cannot start a process: $!");
+  my ($complaints, $complain) = $job->{mode} eq 'stream' ? pipes(1) : ();
+  $job->{pid} = spawn_child($complain || $ends->{err}, sub { begin_program($job, $ends, $cwd); $body->($complain) });
   return send_frame('fail', $id, "cannot start a process: $!") if !defined $job->{pid};
   close $_ for grep { $_ } @$ends{qw(in out err)};
   $jobs{$id} = $program_of{$job->{pid}} = $job;
@@ -26,7 +32,7 @@ $handlers{run} = sub {
   close $complain;
   $job->{complaints} = $complaints;
   on_read($complaints, sub { announce($job) });
-};
+}
 
 # The child's ends of its streams; ours stay in the job.
 sub on_pipes {

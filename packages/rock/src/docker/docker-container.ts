@@ -1,0 +1,209 @@
+import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AleError } from "@ale/core";
+import { z } from "zod";
+import { ControlChannel } from "../inside/control.ts";
+import { startFields } from "../inside/init.ts";
+import { Activity } from "../oci/activity.ts";
+import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
+import { containerBody } from "./container-options.ts";
+import { standardStreams } from "./demultiplex.ts";
+import type { Engine } from "./engine.ts";
+import type { EngineImage } from "./engine-images.ts";
+import { statsOf } from "./engine-stats.ts";
+import { fileFields, programChunk, starterArgv } from "./inside.ts";
+import { LABEL, ownerLabel } from "./labels.ts";
+
+/** One sandbox's container at the engine: its making, its control channel, and its removal. */
+
+export interface ContainerHost {
+  readonly engine: Engine;
+  readonly seccomp: string | undefined;
+  readonly diskLimit: boolean;
+  readonly processUlimit: number | undefined;
+}
+
+/** Told when the last trace of a container is gone. */
+export interface ContainerTracker {
+  remove(id: string): void;
+}
+
+/** A longer one would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** How long PID 1 may take to say its first word. Its image is there already. */
+const READY_MS = 30_000;
+/** How long the engine may take to remove what it was told to remove. */
+const REMOVAL_MS = 30_000;
+
+const Created = z.object({ Id: z.string() });
+
+export class DockerContainer {
+  readonly id: string;
+  readonly control = new ControlChannel();
+  readonly activity = new Activity();
+  readonly image: EngineImage;
+  /** Who reads what is noticed inside, by PID 1. */
+  readonly reads = { collect: (): void => {} };
+  /** Resolves when its last trace is gone. */
+  readonly whenEnded: Promise<EndReason>;
+  readonly #engine: Engine;
+  /** The engine's own id of it: a name could be another's. Undefined until it is made. */
+  #name: string | undefined;
+  readonly #track: ContainerTracker;
+  readonly #settleEnded: (reason: EndReason) => void;
+  #connection: Duplex | undefined;
+  #complaint = "";
+  #endReason: EndReason | undefined;
+  #destroyed: Promise<void> | undefined;
+  #started = false;
+  #timers: NodeJS.Timeout[] = [];
+
+  constructor(engine: Engine, id: string, image: EngineImage, track: ContainerTracker) {
+    this.id = id;
+    this.image = image;
+    this.#engine = engine;
+    this.#track = track;
+    const { promise, resolve } = Promise.withResolvers<EndReason>();
+    this.whenEnded = promise;
+    this.#settleEnded = resolve;
+  }
+
+  /** True as soon as destruction has begun or PID 1 is gone. */
+  get ended(): boolean {
+    return this.control.gone;
+  }
+
+  /** Throws an AleError `sandbox-gone` before it is made. */
+  get engineId(): string {
+    if (this.#name !== undefined) return this.#name;
+    throw new AleError("sandbox-gone", `sandbox ${this.id} has no container`, {
+      next: "create a new sandbox",
+    });
+  }
+
+  get endReason(): EndReason | undefined {
+    return this.#endReason;
+  }
+
+  /** Throws an AleError. What is left then is `destroy`'s to remove. */
+  async start(host: ContainerHost, spec: SandboxSpec, signal?: AbortSignal): Promise<void> {
+    const { arch } = this.#engine.version;
+    const body = containerBody({
+      image: this.image.id,
+      init: starterArgv(),
+      limits: spec.limits,
+      labels: labelsOf(this.id, spec, this.image),
+      seccomp: host.seccomp,
+      diskLimit: host.diskLimit,
+      interpreter: undefined,
+      processUlimit: host.processUlimit,
+    });
+    const query = { name: `ale-${this.id}` };
+    // Not to be aborted: it would be unknown whether there is a container.
+    const { Id } = await this.#engine.json("POST", "/containers/create", Created, { query, json: body });
+    this.#name = Id;
+    // Before it starts, so that not a byte of it is missed.
+    const streams = { stream: true, stdin: true, stdout: true, stderr: true };
+    this.#connection = await this.#engine.hijack(`/containers/${Id}/attach`, streams, signal);
+    const channel = standardStreams(this.#connection, (bytes) => this.#note(bytes));
+    this.control.attach(channel);
+    // Before it has started, its starter removes it and reads what it has to say.
+    channel.once("close", () => this.#started && void this.destroy("crashed"));
+    await this.#engine.order("POST", `/containers/${Id}/start`, {}, signal);
+    channel.write(programChunk());
+    this.control.send("start", ...startFields(arch));
+    const late = sleep(READY_MS, false, { ref: false });
+    const ready = await Promise.race([this.control.ready, late]);
+    if (!ready) throw this.#notStarted(spec.image);
+    await Promise.race([this.control.request("files-begin", fileFields(arch)), late]);
+    this.#started = true;
+    this.#endAfter(spec.limits.lifetimeMs);
+    if (spec.idleMs !== undefined) this.#endWhenIdle(spec.idleMs);
+  }
+
+  #note(bytes: Buffer): void {
+    if (this.#complaint.length < 4_096) this.#complaint += bytes.toString("utf8");
+  }
+
+  #notStarted(image: string): AleError {
+    const said = this.#complaint.trim();
+    return new AleError(
+      "sandbox-start-failed",
+      `the container did not start: ${said === "" ? "it said nothing" : said}`,
+      {
+        next: `check that ${image} has /usr/bin/perl and /bin/bash, which run sandboxes on this engine`,
+      },
+    );
+  }
+
+  #endAfter(lifetimeMs: number): void {
+    const end = (): void => void this.destroy("lifetime");
+    this.#timers.push(setTimeout(end, Math.min(lifetimeMs, LONGEST_TIMER_MS)).unref());
+  }
+
+  /** Looks again when it could be due at the earliest, so that a request costs no timer. */
+  #endWhenIdle(idleMs: number): void {
+    const look = (): void => {
+      const left = idleMs - this.activity.idleMs;
+      if (left <= 0) void this.destroy("idle");
+      else this.#timers[1] = setTimeout(look, Math.min(Math.max(left, 1), LONGEST_TIMER_MS)).unref();
+    };
+    look();
+  }
+
+  async stats(): Promise<SandboxStats> {
+    const { activity } = this;
+    return {
+      ...(await statsOf(this.#engine, this.engineId)),
+      outputBytes: activity.outputBytes,
+      uptimeMs: activity.uptimeMs,
+      idleMs: activity.idleMs,
+    };
+  }
+
+  /** The first reason counts. */
+  destroy(reason: EndReason = "destroyed"): Promise<void> {
+    this.#endReason ??= reason;
+    this.#destroyed ??= this.#destroy();
+    return this.#destroyed;
+  }
+
+  async #destroy(): Promise<void> {
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.control.close();
+    // PID 1 ends with its control channel, and with PID 1 everything in its namespace; then the engine removes the container by itself.
+    this.#connection?.destroy();
+    try {
+      if (this.#name !== undefined) await removeContainer(this.#engine, this.#name);
+    } finally {
+      this.#track.remove(this.id);
+      this.#settleEnded(this.#endReason ?? "destroyed");
+    }
+  }
+}
+
+function labelsOf(id: string, spec: SandboxSpec, image: EngineImage): Record<string, string> {
+  return {
+    [LABEL.kind]: "sandbox",
+    [LABEL.id]: id,
+    [LABEL.owner]: ownerLabel(),
+    [LABEL.image]: `${image.name}@${image.digest}`,
+    [LABEL.createdAt]: String(Date.now()),
+    [LABEL.labels]: JSON.stringify(spec.labels ?? {}),
+  };
+}
+
+/** Ends and removes a container, also one that the engine removes at this moment. Throws an AleError where it stays. */
+export async function removeContainer(engine: Engine, name: string): Promise<void> {
+  const deadline = Date.now() + REMOVAL_MS;
+  const query = { force: true, v: true };
+  for (;;) {
+    const status = await engine.order("DELETE", `/containers/${name}`, { query, accept: [404, 409, 500] });
+    if (status === 404) return;
+    if (Date.now() > deadline)
+      throw new AleError("engine-failed", `the engine does not remove container ${name}`, {
+        next: "see the engine's own log",
+      });
+    await sleep(50);
+  }
+}

@@ -1,0 +1,254 @@
+import type { SandboxFile } from "@ale/core";
+import { UNREAD_ATIME_S } from "../files/tree.ts";
+import type { InitClient } from "../oci/init-client.ts";
+import type { Bytes, FileChange, FileResult, FileStat, SandboxFiles, WriteOptions } from "../port/files.ts";
+import type { Fingerprint } from "../port/sandbox.ts";
+import { fingerprintsOf } from "./docker-fingerprint.ts";
+import { downloadTar, type Uploaded, uploadInput } from "./docker-tar.ts";
+import {
+  chunk,
+  conversation,
+  END,
+  type Fields,
+  type Frame,
+  type Input,
+  order,
+  settled,
+} from "./file-agent.ts";
+
+/**
+ * Files of a sandbox whose root filesystem only the engine can reach: PID 1 works on them. Unlike the engine's own archive requests that
+ * takes milliseconds, follows no link where none may be followed, and leaves no trace of reading.
+ */
+
+const DEFAULT_MAX_READ = 16 * 2 ** 20;
+const DEFAULT_LIMIT = 10_000;
+
+/** Owner as numbers, from the sandbox's own /etc/passwd. Throws an AleError `user-unknown`. */
+export type Identify = (user: string | undefined) => Promise<{ readonly uid: number; readonly gid: number }>;
+
+const flag = (is: boolean | undefined): string => (is ? "1" : "");
+
+export class DockerFiles implements SandboxFiles {
+  readonly #client: InitClient;
+  readonly #identify: Identify;
+  readonly #planted = new Map<string, number>();
+  /** Readings from outside that are going on: they do not count as readings. */
+  #unseen = 0;
+
+  constructor(client: InitClient, identify: Identify) {
+    this.#client = client;
+    this.#identify = identify;
+  }
+
+  stat(path: string, options: { readonly followLinks?: boolean } = {}): FileResult<FileStat> {
+    return settled(async () => statOf(await this.#order("stat", [path, flag(options.followLinks)])));
+  }
+
+  list(
+    path: string,
+    options: { readonly recursive?: boolean; readonly limit?: number } = {},
+  ): FileResult<{ readonly entries: readonly FileStat[]; readonly more: boolean }> {
+    return settled(async () => {
+      const entries: FileStat[] = [];
+      const frames = this.#converse("list", [path, flag(options.recursive), options.limit ?? DEFAULT_LIMIT]);
+      for (;;) {
+        const { done, value } = await frames.next();
+        if (!done) entries.push(statOf(value.slice(1) as Buffer[]));
+        else {
+          entries.sort((a, b) => (a.path < b.path ? -1 : 1));
+          return { entries, more: String(value[0]) === "1" };
+        }
+      }
+    });
+  }
+
+  read(
+    path: string,
+    options: { readonly offset?: number; readonly length?: number; readonly maxBytes?: number } = {},
+  ): FileResult<Uint8Array> {
+    return this.#read(path, false, options);
+  }
+
+  /** Follows no link. */
+  readStrictly(path: string, maxBytes = DEFAULT_MAX_READ, signal?: AbortSignal): FileResult<Uint8Array> {
+    return this.#read(path, true, { maxBytes }, signal);
+  }
+
+  #read(
+    path: string,
+    strict: boolean,
+    options: { readonly offset?: number; readonly length?: number; readonly maxBytes?: number },
+    signal?: AbortSignal,
+  ): FileResult<Uint8Array> {
+    const { offset = 0, length, maxBytes = DEFAULT_MAX_READ } = options;
+    return settled(async () => {
+      const parts: Buffer[] = [];
+      const args = [path, flag(strict), offset, length ?? "", length === undefined ? maxBytes : ""];
+      for await (const [, bytes] of this.#unseenFrames("read", args, signal)) if (bytes) parts.push(bytes);
+      return new Uint8Array(Buffer.concat(parts));
+    });
+  }
+
+  readStream(path: string): FileResult<AsyncIterable<Uint8Array>> {
+    return settled(async () => {
+      const frames = this.#unseenFrames("read", [path, "", 0, "", ""]);
+      const first = await frames.next();
+      return bytesOf(first, frames);
+    });
+  }
+
+  write(path: string, data: Bytes, options: WriteOptions = {}): FileResult<{ readonly bytes: number }> {
+    return settled(async () => {
+      const { uid, gid } = await this.#identify(options.user);
+      const args = [path, options.mode ?? "", uid, gid, flag(options.append)];
+      const [bytes] = await this.#order("write", args, chunksOf(data));
+      return { bytes: Number(bytes) };
+    });
+  }
+
+  /** Whole files, following no link. `watched`: whoever reads them from now on is noticed. */
+  plant(files: readonly SandboxFile[], watched: boolean, signal?: AbortSignal): FileResult<void> {
+    return settled(async () => {
+      const agent = await this.#identify(undefined);
+      const args = files.flatMap(({ path, mode, owner }) => {
+        const { uid, gid } = owner === "root" ? { uid: 0, gid: 0 } : agent;
+        return [path, mode, uid, gid];
+      });
+      const input = files.flatMap(({ content }) => [...chunksOfText(content), END]);
+      const frames = this.#converse("plant", [UNREAD_ATIME_S, flag(watched), ...args], input, signal);
+      for await (const [, path, watch] of frames) if (watched) this.#planted.set(String(path), Number(watch));
+    });
+  }
+
+  makeDirectory(
+    path: string,
+    options: { readonly mode?: number; readonly user?: string; readonly strict?: boolean } = {},
+  ): FileResult<void> {
+    return settled(async () => {
+      const { uid, gid } = await this.#identify(options.user);
+      await this.#order("mkdir", [path, flag(options.strict), options.mode ?? "", uid, gid]);
+    });
+  }
+
+  remove(path: string, options: { readonly recursive?: boolean } = {}): FileResult<void> {
+    return settled(async () => void (await this.#order("remove", [path, flag(options.recursive)])));
+  }
+
+  move(from: string, to: string, options: { readonly overwrite?: boolean } = {}): FileResult<void> {
+    return settled(async () => void (await this.#order("move", [from, to, flag(options.overwrite)])));
+  }
+
+  changeOwner(path: string, user: string, options: { readonly recursive?: boolean } = {}): FileResult<void> {
+    return settled(async () => {
+      const { uid, gid } = await this.#identify(user);
+      await this.#order("chown", [path, uid, gid, flag(options.recursive)]);
+    });
+  }
+
+  changeMode(path: string, mode: number, options: { readonly recursive?: boolean } = {}): FileResult<void> {
+    return settled(async () => void (await this.#order("chmod", [path, mode, flag(options.recursive)])));
+  }
+
+  upload(
+    directory: string,
+    tar: AsyncIterable<Uint8Array>,
+    options: { readonly user?: string } = {},
+  ): FileResult<Uploaded> {
+    return settled(async () => {
+      const { uid, gid } = await this.#identify(options.user);
+      const count = { entries: 0, bytes: 0 };
+      await this.#order("upload", [directory, uid, gid], uploadInput(directory, tar, count));
+      return count;
+    });
+  }
+
+  download(path: string): FileResult<AsyncIterable<Uint8Array>> {
+    return settled(async () => {
+      const frames = this.#unseenFrames("download", [path]);
+      const first = await frames.next();
+      return first.done ? bytesOf(first, frames) : downloadTar(first.value, frames);
+    });
+  }
+
+  async *watch(
+    path: string,
+    options: { readonly recursive?: boolean },
+    signal: AbortSignal,
+  ): AsyncGenerator<FileChange> {
+    const frames = conversation(this.#client, "watch", [path, flag(options.recursive)], [], signal);
+    try {
+      for await (const [frame, type, changed] of frames)
+        if (frame === "change") yield { type: String(type) as FileChange["type"], path: String(changed) };
+    } catch (reason) {
+      if (!signal.aborted) throw reason;
+    }
+  }
+
+  /** The files are those of another time: nothing is known of their readers. */
+  forget(): void {
+    this.#planted.clear();
+  }
+
+  async fingerprint(paths: readonly string[], signal?: AbortSignal): Promise<readonly Fingerprint[]> {
+    return fingerprintsOf(this.#unseenFrames("fingerprint", paths, signal), this.#planted);
+  }
+
+  #order(operation: string, args: Fields, input?: Input): Promise<readonly Buffer[]> {
+    return order(this.#client, operation, args, input);
+  }
+
+  #converse(
+    operation: string,
+    args: Fields,
+    input?: Input,
+    signal?: AbortSignal,
+  ): ReturnType<typeof conversation> {
+    return conversation(this.#client, operation, args, input, signal);
+  }
+
+  async *#unseenFrames(operation: string, args: Fields, signal?: AbortSignal): AsyncGenerator<Frame, void> {
+    if (this.#unseen++ === 0) this.#client.send("reads-pause");
+    try {
+      yield* conversation(this.#client, operation, args, [], signal);
+    } finally {
+      if (--this.#unseen === 0) this.#client.send("reads-resume");
+    }
+  }
+}
+
+function statOf(fields: readonly Buffer[]): FileStat {
+  const [path = "", type, size, mode, uid, gid, modifiedMs, target] = fields.map(String);
+  return {
+    path,
+    type: type as FileStat["type"],
+    size: Number(size),
+    mode: Number(mode),
+    uid: Number(uid),
+    gid: Number(gid),
+    modifiedMs: Number(modifiedMs),
+    ...(type === "symlink" ? { target: target ?? "" } : {}),
+  };
+}
+
+async function* bytesOf(
+  first: IteratorResult<Frame, unknown>,
+  rest: AsyncGenerator<Frame, unknown>,
+): AsyncGenerator<Uint8Array> {
+  if (first.done) return;
+  if (first.value[1] !== undefined) yield first.value[1];
+  for await (const [, bytes] of rest) if (bytes !== undefined) yield bytes;
+}
+
+const PART_BYTES = 64 * 1024;
+
+function* chunksOfText(data: string | Uint8Array): Generator<Uint8Array> {
+  const bytes = typeof data === "string" ? Buffer.from(data) : data;
+  for (let at = 0; at < bytes.length; at += PART_BYTES) yield* chunk(bytes.subarray(at, at + PART_BYTES));
+}
+
+async function* chunksOf(data: Bytes): AsyncGenerator<Uint8Array> {
+  if (typeof data === "string" || data instanceof Uint8Array) yield* chunksOfText(data);
+  else for await (const bytes of data) yield* chunksOfText(bytes);
+  yield END;
+}

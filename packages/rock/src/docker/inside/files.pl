@@ -1,0 +1,313 @@
+# --- files: PID 1 works on the sandbox's files, for a driver that cannot reach them from outside ---------------------------------------
+#
+# Each request is served by a child of PID 1 that runs no other program: nothing that the sandbox could replace has a part in it, and
+# like PID 1 it cannot be looked into. It takes chunks on stdin (a 32-bit length and bytes; an empty one is the end) and answers with
+# frames on stdout, the last one `ok` or `error`. Paths mean what they mean to a process of the sandbox; with `strict` no link is followed.
+
+my %N; # numbers of calls and flags of this machine
+my ($reads, %was_read, $lost_reads); # events of files whose readers matter
+
+$handlers{'files-begin'} = sub {
+  my ($id, %numbers) = @_;
+  %N = %numbers;
+  my $fd = syscall($N{inotify_init1}, 02004000);
+  if ($fd >= 0) { open($reads, '<&=', $fd); on_read($reads, \&note_reads) }
+  send_frame('ok', $id);
+};
+
+# While the driver itself reads, nothing counts.
+$handlers{'reads-pause'} = sub { if ($reads) { note_reads(); no_read($reads) } };
+$handlers{'reads-resume'} = sub { on_read($reads, \&note_reads) if $reads };
+
+sub note_reads {
+  for (inotify_events($reads)) {
+    my ($watch, $mask) = @$_;
+    $was_read{$watch} = 1 if $mask & 0x11; # IN_ACCESS, IN_CLOSE_NOWRITE
+    $lost_reads = 1 if $mask & 0x4000;
+  }
+}
+
+# What is there now: watch, mask, name.
+sub inotify_events {
+  my ($queue) = @_;
+  my @events;
+  while (sysread($queue, my $bytes, 65536)) {
+    while (length $bytes >= 16) {
+      my ($watch, $mask, undef, $length) = unpack('l L L L', $bytes);
+      my $name = substr($bytes, 16, $length);
+      $name =~ s/\0+$//;
+      push @events, [$watch, $mask, $name];
+      substr($bytes, 0, 16 + $length) = '';
+    }
+  }
+  @events;
+}
+
+$handlers{files} = sub {
+  my ($id, $timeout, $credit, $operation, @arguments) = @_;
+  my $job = { id => $id, mode => 'stream', who => [0, 0, 0], deadline => now() + $timeout / 1000, tty => '' };
+  run_job($job, '/', $credit, 'open', '', sub {
+    # All but its streams and the watches, and with them the pipe whose end says that it has begun.
+    my $kept = $reads ? fileno $reads : 2;
+    syscall($N{close_range}, 3, $kept - 1, 0) if $kept > 3;
+    syscall($N{close_range}, $kept + 1, 0xffffffff, 0);
+    serve_files($operation, @arguments);
+    syscall($SYS->{exit_group}, 0);
+  });
+};
+
+# --- in the child: talking ------------------------------------------------------------------------------------------------------------
+
+my ($chunks, %operations) = ('');
+
+sub answer { my $payload = pack('(N/a*)*', @_); my $data = pack('N/a*', $payload); write_all(*STDOUT, $data) or syscall($SYS->{exit_group}, 1) }
+
+sub exactly {
+  my ($size) = @_;
+  while (length $chunks < $size) {
+    my $n = sysread(STDIN, $chunks, 65536, length $chunks);
+    next if !defined $n && $! == $EINTR;
+    fault('unsafe-path', '', 'the input ended early') if !$n;
+  }
+  substr($chunks, 0, $size, '');
+}
+sub next_chunk { my $size = unpack('N', exactly(4)); $size ? exactly($size) : '' }
+
+sub serve_files {
+  my ($operation, @arguments) = @_;
+  my @said = eval { $operations{$operation}->(@arguments) };
+  if (ref $@) { answer('error', @{$@}) }
+  elsif ($@) { answer('error', 'unsafe-path', '', $@) }
+  else { answer('ok', @said) }
+  inotify_events($reads) if $reads && $operation ne 'watch';
+}
+
+my %TYPES = (2 => 'not-found', 6 => 'not-a-file', 17 => 'exists', 20 => 'not-a-directory', 21 => 'not-a-file', 28 => 'disk-full',
+  39 => 'not-empty', 40 => 'unsafe-path', 122 => 'disk-full');
+sub fault { die [@_] }
+sub failed { my ($path, $strict) = @_; my $type = $TYPES{$! + 0} || 'unsafe-path'; fault($strict && $! == 20 ? 'unsafe-path' : $type, $path, "$!") }
+
+# --- in the child: finding ------------------------------------------------------------------------------------------------------------
+
+my ($CREATE, $EXCLUSIVE, $NONBLOCK, $NOATIME) = (0100, 0200, 04000, 01000000);
+
+sub names_of { my ($path) = @_; my @names = grep { $_ ne '' && $_ ne '.' } split '/', $path; fault('unsafe-path', $path) if grep { $_ eq '..' } @names; @names }
+sub inside { my ($directory, $name) = @_; '/proc/self/fd/' . fileno($directory) . "/$name" }
+
+sub open_directory {
+  my ($place, $flags) = @_;
+  sysopen(my $directory, $place, $N{O_DIRECTORY} | $flags) or return;
+  $directory;
+}
+
+# From `base` down, no link followed. Returns what names the last component, which may not exist. `owner`: of directories that are made.
+my @held;
+sub strict_place {
+  my ($base, $path, $owner) = @_;
+  my @names = names_of($path);
+  my $last = pop @names;
+  my $directory = open_directory($base, 0) or failed($base);
+  for my $name (@names) {
+    my $place = inside($directory, $name);
+    my $next = open_directory($place, $N{O_NOFOLLOW});
+    if (!$next && $! == 2 && $owner) {
+      mkdir $place, 0755 or $! == 17 or failed($path, 1);
+      $next = open_directory($place, $N{O_NOFOLLOW}) or failed($path, 1);
+      chown @$owner, $next;
+    }
+    $directory = $next || failed($path, 1);
+  }
+  @held = ($directory);
+  inside($directory, $last // '.');
+}
+
+# As a process would find it; missing parents are made.
+sub loose_place {
+  my ($path, $owner) = @_;
+  return $path if !$owner;
+  my @names = names_of($path);
+  pop @names;
+  my $at = '';
+  for my $name (@names) {
+    $at .= "/$name";
+    next if -d $at;
+    mkdir $at, 0755 or $! == 17 && -d $at or failed($path);
+    chown @$owner, $at;
+  }
+  $path;
+}
+
+sub place_of { my ($path, $strict, $owner) = @_; $strict ? strict_place('/', $path, $owner) : loose_place($path, $owner) }
+
+# Type, size, permission bits, uid, gid, changed at (ms), read at (ms), links, whole mode; nothing where it is not there.
+sub status_of {
+  my ($place, $follow) = @_;
+  my $buffer = "\0" x 256;
+  syscall($N{statx}, -100, $place, $follow ? 0 : 0x100, 0x7ff, $buffer) == 0 or return;
+  my ($links, $uid, $gid, $mode) = unpack('x16 L L L S', $buffer);
+  my $size = unpack('x40 Q', $buffer);
+  my ($read_s, $read_ns, $changed_s, $changed_ns) = unpack('x64 q L x4 x32 q L', $buffer);
+  my %types = (0100000 => 'file', 0040000 => 'directory', 0120000 => 'symlink', 0010000 => 'fifo', 0140000 => 'socket');
+  my $type = $types{$mode & 0170000} || 'device';
+  ($type, $size, $mode & 07777, $uid, $gid, $changed_s * 1000 + int($changed_ns / 1e6), $read_s * 1000 + int($read_ns / 1e6), $links, $mode);
+}
+
+sub entry { my ($path, $place, @status) = @_; ($path, @status[0 .. 5], $status[0] eq 'symlink' ? readlink($place) // '' : '') }
+
+sub names_in {
+  my ($place, $path) = @_;
+  opendir(my $directory, $place) or failed($path);
+  sort grep { $_ ne '.' && $_ ne '..' } readdir $directory;
+}
+
+# A regular file, open for reading; no trace is left in its access time.
+sub open_file {
+  my ($place, $path, $strict) = @_;
+  sysopen(my $file, $place, $NONBLOCK | $NOATIME | ($strict ? $N{O_NOFOLLOW} : 0)) or failed($path, $strict);
+  -f $file or fault('not-a-file', $path);
+  $file;
+}
+
+sub send_bytes {
+  my ($file, $left) = @_;
+  while (!defined $left || $left > 0) {
+    my $n = sysread($file, my $bytes, defined $left && $left < 65536 ? $left : 65536);
+    next if !defined $n && $! == $EINTR;
+    last if !$n;
+    $left -= $n if defined $left;
+    answer('data', $bytes);
+  }
+}
+
+# --- in the child: what can be asked for ------------------------------------------------------------------------------------------------
+
+$operations{stat} = sub {
+  my ($path, $follow) = @_;
+  my @status = status_of($path, $follow) or failed($path);
+  entry($path, $path, @status);
+};
+
+$operations{list} = sub {
+  my ($path, $recursive, $limit) = @_;
+  my @status = status_of($path, 1) or failed($path);
+  fault('not-a-directory', $path) if $status[0] ne 'directory';
+  my ($count, @todo) = (0, $path);
+  while (@todo) {
+    my $directory = shift @todo;
+    $directory =~ s{/+$}{};
+    my @below;
+    for my $name ($directory eq $path ? names_in($path eq '' ? '/' : $path, $path) : eval { names_in("$directory/", $directory) }) {
+      my $child = "$directory/$name";
+      my @child = status_of($child, 0) or next;
+      return 1 if $count++ >= $limit;
+      answer('entry', entry($child, $child, @child));
+      push @below, $child if $recursive && $child[0] eq 'directory';
+    }
+    unshift @todo, @below;
+  }
+  0;
+};
+
+# Bytes of a file. `length` empty: to its end, and then at most `most`.
+$operations{read} = sub {
+  my ($path, $strict, $offset, $length, $most) = @_;
+  my $file = open_file(place_of($path, $strict), $path, $strict);
+  my $size = -s $file;
+  fault('too-large', $path) if $length eq '' && $most ne '' && $size - $offset > $most;
+  sysseek($file, $offset, 0) if $offset;
+  send_bytes($file, $length ne '' ? $length : $most ne '' ? $most + 1 : undef);
+  $size;
+};
+
+sub write_file {
+  my ($place, $path, $strict, $mode, $uid, $gid, $append) = @_;
+  my $flags = 1 | $NONBLOCK | ($strict ? $N{O_NOFOLLOW} : 0);
+  my $new = sysopen(my $file, $place, $flags | $CREATE | $EXCLUSIVE, 0600);
+  # A link that leads nowhere is made by whoever follows it.
+  $new || $! == 17 && sysopen($file, $place, $flags | $CREATE, 0600) or failed($path, $strict);
+  my @status = status_of('/proc/self/fd/' . fileno $file, 1);
+  fault('not-a-file', $path) if $status[0] ne 'file';
+  # A second hard link would let the sandbox name a file that the caller did not mean.
+  fault('unsafe-path', $path) if $strict && $status[7] > 1;
+  $append ? sysseek($file, 0, 2) : truncate($file, 0);
+  my $bytes = 0;
+  while (length(my $chunk = next_chunk())) {
+    $bytes += length $chunk;
+    write_all($file, $chunk) or failed($path);
+  }
+  if ($new || $strict) { chown $uid, $gid, $file; chmod $mode eq '' ? 0644 : $mode, $file }
+  elsif ($mode ne '') { chmod $mode, $file }
+  ($file, $bytes);
+}
+
+$operations{write} = sub {
+  my ($path, $mode, $uid, $gid, $append) = @_;
+  my (undef, $bytes) = write_file(loose_place($path, [$uid, $gid]), $path, 0, $mode, $uid, $gid, $append);
+  $bytes;
+};
+
+# Any number of files, each followed by its bytes. Their access times say later whether they were read; `watch`: and by whom ever.
+$operations{plant} = sub {
+  my ($unread, $watch, @files) = @_;
+  while (my ($path, $mode, $uid, $gid) = splice(@files, 0, 4)) {
+    my ($file) = write_file(strict_place('/', $path, [$uid, $gid]), $path, 1, $mode, $uid, $gid, 0);
+    utime $unread, time, $file;
+    my $name = '/proc/self/fd/' . fileno $file;
+    my $number = $watch && $reads ? syscall($N{inotify_add_watch}, fileno $reads, $name, 0x11) : -1;
+    answer('planted', $path, $number);
+  }
+};
+
+$operations{mkdir} = sub {
+  my ($path, $strict, $mode, $uid, $gid) = @_;
+  my $place = place_of($path, $strict, [$uid, $gid]);
+  if (mkdir $place, 0755) { chown $uid, $gid, $place; chmod $mode eq '' ? 0755 : $mode, $place; return }
+  failed($path, $strict) if $! != 17;
+  my @status = status_of($place, !$strict);
+  fault($strict ? 'unsafe-path' : 'exists', $path) if !@status || $status[0] ne 'directory';
+  chown $uid, $gid, $place if $strict;
+};
+
+sub remove_all {
+  my ($place, $path) = @_;
+  return if unlink $place;
+  failed($path) if $! != 21 && $! != 1;
+  my $directory = open_directory($place, $N{O_NOFOLLOW}) or failed($path);
+  remove_all(inside($directory, $_), $path) for names_in(inside($directory, '.'), $path);
+  close $directory;
+  rmdir $place or failed($path);
+}
+
+$operations{remove} = sub {
+  my ($path, $recursive) = @_;
+  fault('unsafe-path', $path) if !names_of($path);
+  my @status = status_of($path, 0) or failed($path);
+  return remove_all($path, $path) if $recursive;
+  ($status[0] eq 'directory' ? rmdir $path : unlink $path) or failed($path);
+};
+
+$operations{move} = sub {
+  my ($from, $to, $overwrite) = @_;
+  my @status = status_of($from, 0) or failed($from);
+  syscall($N{renameat2}, -100, $from, -100, $to, $overwrite ? 0 : 1) == 0 or failed($! == 2 || $! == 22 ? $from : $to);
+};
+
+# A path, or it and all below; links themselves, never what they name.
+sub each_below {
+  my ($path, $recursive, $do) = @_;
+  my @status = status_of($path, !$recursive) or failed($path);
+  $do->($path, $status[0]);
+  return if !$recursive || $status[0] ne 'directory';
+  my $directory = open_directory($path, $N{O_NOFOLLOW}) or return;
+  each_below(inside($directory, $_), 1, $do) for names_in(inside($directory, '.'), $path);
+}
+
+$operations{chown} = sub {
+  my ($path, $uid, $gid, $recursive) = @_;
+  each_below($path, $recursive, sub { syscall($N{fchownat}, -100, $_[0], $uid + 0, $gid + 0, $recursive ? 0x100 : 0) == 0 or failed($path) });
+};
+
+$operations{chmod} = sub {
+  my ($path, $mode, $recursive) = @_;
+  each_below($path, $recursive, sub { $recursive && $_[1] eq 'symlink' || chmod $mode, $_[0] or failed($path) });
+};
