@@ -2,6 +2,7 @@ export { builtInGames, type CompatApiOptions, compatApis } from "./compat/apis.t
 export { DEFAULT_ENVIRONMENT, EnvHubStore, type EnvInfo } from "./compat/envhub/store.ts";
 export { driverHost } from "./compat/gem/driver-host.ts";
 export * from "./compat/gem/registry.ts";
+export { ociImages } from "./compat/oci-images.ts";
 export type { ImageSink } from "./compat/rock/commit.ts";
 export {
   DockerDriver,
@@ -47,3 +48,4 @@ export * from "./port/sandbox.ts";
 export * from "./port/session.ts";
 export * from "./port/snapshot.ts";
 export * from "./port/snapshots.ts";
+export { commitSandbox } from "./snapshot/commit.ts";

@@ -261,6 +261,11 @@ export class OciDriver implements SandboxDriver {
     return this.#tracked(make, signal);
   }
 
+  /** What a snapshot consists of: an image, and directories above it, the topmost first. They are there as long as the snapshot is. */
+  async snapshotLayers(id: string): Promise<{ readonly image: string; readonly layers: readonly string[] }> {
+    return (await this.#taken()).layersOf(id);
+  }
+
   pool(): Pool {
     throw notYet("pools");
   }

@@ -5,6 +5,7 @@ import { type DurableDriver, isDurable } from "../port/durable.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
 import type { DiffEntry, ForkOptions, Snapshot, SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { blank, Ledger } from "./ledger.ts";
+import { refuseForeignImage } from "./private-images.ts";
 import {
   DEFAULT_QUOTA,
   type HostLimits,
@@ -104,6 +105,7 @@ export class SandboxService implements AsyncDisposable {
     const known = this.#sameRequest(tenant, request);
     if (known !== undefined) return known;
     const { id = freshId(), ...spec } = request.spec;
+    refuseForeignImage(tenant, spec.image);
     this.#refuseId(id);
     const labels = withTenant(tenant, spec.labels);
     refuseAboveHost(spec.limits, this.#options.host ?? hostLimits());

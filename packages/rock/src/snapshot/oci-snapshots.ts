@@ -66,6 +66,12 @@ export class OciSnapshots implements Snapshots {
     await this.#store.remove(id);
   }
 
+  /** The image and the directories above it, the topmost first. Throws an AleError `snapshot-unknown`. */
+  layersOf(id: string): { readonly image: string; readonly layers: readonly string[] } {
+    const { image, lower } = this.#store.get(id);
+    return { image: image.name, layers: lower.map((layer) => this.#host.layers.at(layer).upper) };
+  }
+
   /** Throws an AleError: `sandbox-gone`, `snapshot-budget`, `disk-full`; the sandbox then runs on as if nothing had been asked. */
   async take(
     container: RunningContainer,

@@ -1,4 +1,5 @@
 import type { Sandbox } from "../../port/sandbox.ts";
+import { privateImage } from "../../server/private-images.ts";
 import type { SandboxService } from "../../server/service.ts";
 import { badRequest, reasonOf } from "./envelope.ts";
 import type { Commit } from "./requests.ts";
@@ -6,14 +7,16 @@ import { timeOf } from "./status.ts";
 
 /** ROCK's commit: the files of a sandbox become an image, in the background, while clients ask how far it is. */
 
-/** Where images are put. */
+/** Where images are put, by the names of the store. */
 export interface ImageSink {
-  /** Makes a local image of what a sandbox has now, under a name. The sandbox goes on. Throws an AleError. */
+  /** Whether the store has an image of this name. */
+  has(name: string): boolean;
+  /** Makes an image of what a sandbox has now. The sandbox goes on. Throws an AleError. */
   commit(sandbox: Sandbox, name: string, signal: AbortSignal): Promise<void>;
-  /** The host of the registry that a name belongs to, or null for a local name. */
-  registryOf(name: string): string | null;
+  /** Sends it to a registry, as `reference`, with these credentials or none; never with the host's own. */
   push(
     name: string,
+    reference: string,
     credentials: { readonly username: string; readonly password: string } | undefined,
     signal: AbortSignal,
   ): Promise<void>;
@@ -30,6 +33,21 @@ export interface CommitStatus {
   readonly error_code: string | null;
   readonly error_message: string | null;
 }
+
+const REMEMBERED = 10_000;
+
+/** What a tenant means by an image's name: what it committed under it, else the host's. */
+export function imageFor(images: ImageSink | undefined, tenant: string, name: string): string {
+  try {
+    const own = privateImage(tenant, name);
+    return images?.has(own) ? own : name;
+  } catch {
+    return name;
+  }
+}
+
+/** Whether it was written with a registry: one that names none is kept here and sent nowhere. */
+const namesRegistry = (name: string): boolean => /^(?:localhost|[^/]*[.:][^/]*)\//.test(name);
 
 export class CommitJobs {
   readonly #service: SandboxService;
@@ -51,6 +69,7 @@ export class CommitJobs {
     if (images === undefined) throw badRequest("This server keeps no images: commit is not available");
     const sandbox = await this.#service.use(tenant, id);
     const key = keyOf(tenant, id);
+    privateImage(tenant, tag);
     const earlier = this.#latest.get(key);
     if (earlier?.phase === "RUNNING") {
       if (earlier.image_tag === tag) return earlier;
@@ -68,7 +87,8 @@ export class CommitJobs {
       error_message: null,
     };
     this.#latest.set(key, begun);
-    void this.#work(images, sandbox, request).then((end) =>
+    if (this.#latest.size > REMEMBERED) this.#latest.delete(this.#latest.keys().next().value!);
+    void this.#work(images, tenant, sandbox, request).then((end) =>
       this.#latest.set(key, { ...begun, ...end, completed_at: timeOf(Date.now()) }),
     );
     return begun;
@@ -81,17 +101,22 @@ export class CommitJobs {
     return status;
   }
 
-  async #work(images: ImageSink, sandbox: Sandbox, request: Commit): Promise<Partial<CommitStatus>> {
+  async #work(
+    images: ImageSink,
+    tenant: string,
+    sandbox: Sandbox,
+    request: Commit,
+  ): Promise<Partial<CommitStatus>> {
     const { image_tag: tag, username, password } = request;
     try {
-      await images.commit(sandbox, tag, this.#closing);
+      await images.commit(sandbox, privateImage(tenant, tag), this.#closing);
     } catch (error) {
       return failure("commit", "COMMIT_FAILED", error);
     }
-    if (images.registryOf(tag) === null) return { phase: "SUCCEEDED", exit_code: 0 };
+    if (!namesRegistry(tag)) return { phase: "SUCCEEDED", exit_code: 0 };
     const credentials = username && password ? { username, password } : undefined;
     try {
-      await images.push(tag, credentials, this.#closing);
+      await images.push(privateImage(tenant, tag), tag, credentials, this.#closing);
       return { phase: "SUCCEEDED", exit_code: 0 };
     } catch (error) {
       return failure("push", "PUSH_FAILED", error);

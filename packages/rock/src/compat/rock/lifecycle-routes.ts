@@ -3,6 +3,7 @@ import type { FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { App } from "../../server/app.ts";
 import type { SandboxRecord } from "../../server/record.ts";
+import { imageFor } from "./commit.ts";
 import type { RockContext } from "./context.ts";
 import { badRequest, CODES, success } from "./envelope.ts";
 import { Batch, ListQuery, SandboxId, StartRequest, StatusQuery, Warmup } from "./requests.ts";
@@ -66,7 +67,8 @@ function begin(
     cluster: header("x-cluster"),
   };
   const host = hostSize(options.freeDiskBytes?.() ?? 64 * 2 ** 30);
-  const create = createRequestOf(input, asker, host, options.maxAllowed);
+  const image = imageFor(options.images, tenant, input.image);
+  const create = createRequestOf(input, asker, host, options.maxAllowed, image);
   try {
     return service.create(tenant, create);
   } catch (error) {

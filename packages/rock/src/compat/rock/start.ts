@@ -50,6 +50,8 @@ export function createRequestOf(
   asker: Asker,
   host: HostSize,
   max: HostSize = DEFAULT_MAX_ALLOWED,
+  /** What the image is called in the store. */
+  image: string = request.image,
 ): CreateRequest {
   refuseUnavailable(request);
   const asked = {
@@ -75,7 +77,7 @@ export function createRequestOf(
   return {
     spec: {
       ...(id ? { id } : {}),
-      image: request.image,
+      image,
       files: [],
       limits,
       network: { mode: "none" },
@@ -87,6 +89,7 @@ export function createRequestOf(
     ...(autoDelete == null ? {} : { deleteAfterStopMs: autoDelete * 1_000 }),
     notes: {
       api: "rock",
+      image: request.image,
       cpus: String(asked.cpus),
       memory: asked.memory,
       disk: asked.disk,

@@ -29,14 +29,14 @@ export function statusOf(record: SandboxRecord, localAddress: string | undefined
   return {
     sandbox_id: record.id,
     status: {
-      image_pull: phaseOf(record.phases.image, `Failed to pull image ${spec.image}: `),
+      image_pull: phaseOf(record.phases.image, `Failed to pull image ${notes.image ?? spec.image}: `),
       docker_run: phaseOf(record.phases.start, "Failed to start: "),
     },
     // Ports are reached through the proxies: none is published on the host.
     port_mapping: {},
     ...hostOf(localAddress),
     is_alive: state === "running",
-    image: spec.image,
+    image: notes.image ?? spec.image,
     metadata: metadataOf(record),
     gateway_version: null,
     swe_rex_version: null,

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { ImageList, ImageName } from "../../wire/system-schemas.ts";
 import type { App, AppContext } from "../app.ts";
 import type { ImageShelf } from "../images.ts";
+import { mayUseImage, refuseForeignImage } from "../private-images.ts";
 import { EventQueue, gone, sendEvents } from "../streams.ts";
 import { problems } from "./responses.ts";
 
@@ -16,7 +17,9 @@ export function imageRoutes(app: App, { closing }: AppContext, images: ImageShel
       config: { scope: "sandbox:read" },
       schema: { tags, summary: "List the images", response: { 200: ImageList, ...problems } },
     },
-    async () => ({ images: [...(await images.list())] }),
+    async ({ caller }) => ({
+      images: (await images.list()).filter(({ name }) => mayUseImage(caller.tenant, name)),
+    }),
   );
 
   app.post(
@@ -60,7 +63,8 @@ export function imageRoutes(app: App, { closing }: AppContext, images: ImageShel
         response: { 204: z.null(), ...problems },
       },
     },
-    async ({ query }, reply) => {
+    async ({ query, caller }, reply) => {
+      refuseForeignImage(caller.tenant, query.name);
       await images.remove(query.name);
       return reply.code(204).send(null);
     },

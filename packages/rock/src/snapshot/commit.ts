@@ -1,0 +1,54 @@
+import { join } from "node:path";
+import { storedImage } from "../image/find-image.ts";
+import { keepDirectory } from "../image/layers.ts";
+import type { LocalImage } from "../image/local-image.ts";
+import { setName } from "../image/names.ts";
+import { openStore, stage } from "../image/store.ts";
+import { keepImage, localImageOf } from "../image/stored-image.ts";
+import type { OciDriver } from "../oci/driver.ts";
+import { copyLayer } from "../oci/layer-copy.ts";
+import type { Sandbox } from "../port/sandbox.ts";
+
+/**
+ * What a sandbox has now, as an image of the store: the layers of its image, and a copy of each that it has above them. Its processes go on.
+ * Throws an AleError, also where a base layer is missing; the name then stands for what it stood for before.
+ */
+export async function commitSandbox(
+  driver: OciDriver,
+  sandbox: Sandbox,
+  name: string,
+  signal?: AbortSignal,
+): Promise<LocalImage> {
+  const { snapshot } = await sandbox.snapshot({ processes: "keep" }, signal);
+  try {
+    const { image, layers } = await driver.snapshotLayers(snapshot.id);
+    const base = await storedImage(driver.home, image, signal);
+    const store = openStore(driver.home);
+    const made: { diffId: string; tarBytes: number }[] = [];
+    // The store's order is from the bottom.
+    for (const layer of [...layers].reverse()) {
+      using place = stage(store);
+      await copyLayer(layer, join(place.path, "diff"), signal);
+      made.push(await keepDirectory(store, place, signal));
+    }
+    const created = new Date().toISOString();
+    const config = {
+      ...base.config,
+      created,
+      rootfs: {
+        ...base.config.rootfs,
+        diff_ids: [...base.config.rootfs.diff_ids, ...made.map(({ diffId }) => diffId as `sha256:${string}`)],
+      },
+      history: [
+        ...(base.config.history ?? []),
+        ...made.map(() => ({ created, created_by: `commit of sandbox ${sandbox.id}`, empty_layer: null })),
+      ],
+    };
+    const sizes = [...base.manifest.layers.map(({ size }) => size), ...made.map(({ tarBytes }) => tarBytes)];
+    const committed = keepImage(store, config, sizes);
+    setName(store, name, { type: "image", manifest: committed.digest });
+    return localImageOf(store, name, committed);
+  } finally {
+    await driver.snapshots.remove(snapshot.id);
+  }
+}
