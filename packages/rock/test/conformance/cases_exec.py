@@ -153,7 +153,7 @@ async def test_nohup_limits_ignores_and_keeps_output_where_asked():
 
 async def test_nohup_gives_up_after_its_wait_timeout():
     async with running() as sandbox:
-        result = await sandbox.arun("sleep 100", session="default", mode="nohup", wait_timeout=3)
+        result = await sandbox.arun("sleep 100", session="default", mode="nohup", wait_timeout=3, wait_interval=5)
         assert result.exit_code == 1 and "did not complete" in result.failure_reason
         assert (await sandbox.arun("pgrep -c sleep", session="default")).output == "1"
 

@@ -87,7 +87,8 @@ async function upload(
   try {
     const sandbox = await service.use(tenant, fields.data.sandbox_id, goneSignal(reply));
     const path = absolute(fields.data.target_path);
-    take(await sandbox.files.write(path, part.file));
+    // A write that gives up must not destroy the stream: the client sends on until its body is whole.
+    take(await sandbox.files.write(path, part.file.iterator({ destroyOnReturn: false })));
     if (part.file.truncated) throw badRequest(`${part.filename} is larger than ${MAX_UPLOAD_BYTES} bytes`);
     return { success: true, message: `uploaded to ${path}`, file_name: part.filename };
   } finally {
