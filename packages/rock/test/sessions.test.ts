@@ -1,3 +1,4 @@
+import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
 import type { OciSandbox } from "../src/oci/oci-sandbox.ts";
@@ -35,6 +36,27 @@ describe.skipIf(obstacle)(suite("sessions"), () => {
     await using box = await sandbox();
     await expect(box.openSession(options)).rejects.toMatchObject({ code });
     expect((await box.shell.run("echo well")).output).toBe("well\n");
+  });
+
+  test("cost memory only when they are used, or made ready before", async () => {
+    await using box = (await sandbox()) as OciSandbox;
+    const processes = (): string[] =>
+      readFileSync(
+        `/sys/fs/cgroup/${existsSync("/sys/fs/cgroup/pids") ? "pids/" : ""}ale/${box.id}/cgroup.procs`,
+        "utf8",
+      )
+        .trim()
+        .split("\n");
+    const [init, ...others] = processes();
+    expect(others).toEqual([]);
+    const dirty = Number(
+      /^Private_Dirty:\s+(\d+)/m.exec(readFileSync(`/proc/${init}/smaps_rollup`, "utf8"))?.[1],
+    );
+    expect(dirty).toBeLessThan(700);
+    await box.warm();
+    expect(processes().length).toBe(2);
+    expect((await box.shell.run("echo here; ps -e -o args= | grep -c '^[b]ash'")).output).toBe("here\n1\n");
+    await box.warm();
   });
 
   test("give output as it comes, and the result as without", async () => {

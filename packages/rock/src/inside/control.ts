@@ -138,8 +138,11 @@ export class ControlChannel {
   #listeners = new Map<string, Listener>();
   #resolveReady: (ready: boolean) => void = () => {};
   #gone = false;
+  #program: (() => string) | undefined;
 
-  constructor() {
+  /** `program`: goes before the first request, for a PID 1 that has only been started. */
+  constructor(program?: () => string) {
+    this.#program = program;
     this.ready = new Promise((resolve) => {
       this.#resolveReady = resolve;
     });
@@ -166,7 +169,12 @@ export class ControlChannel {
   }
 
   send(type: string, ...fields: readonly Field[]): void {
-    if (!this.#gone) this.#connection?.write(encodeFrame([type, ...fields]));
+    if (this.#gone) return;
+    if (this.#program !== undefined && type !== "start") {
+      this.#connection?.write(encodeFrame(["load", this.#program()]));
+      this.#program = undefined;
+    }
+    this.#connection?.write(encodeFrame([type, ...fields]));
   }
 
   /** Begins a conversation under a fresh id, which it returns. */

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Limits } from "@ale/core";
 import { cgroupsPath } from "../host/cgroup.ts";
 import { type Runtime, runArguments } from "../host/runtime.ts";
-import { initArgv } from "../inside/init.ts";
+import { starterArgv } from "../inside/init.ts";
 import { INSIDE, type MountedToolbox } from "../inside/toolbox.ts";
 import type { Launcher } from "./launcher.ts";
 import type { LayerPlace } from "./layer.ts";
@@ -43,7 +43,7 @@ export function writeBundle(host: BundleHost, request: BundleRequest): readonly 
       { source: launcher.seen(host.toolbox.mount), destination: INSIDE, readonly: true },
     ],
     users,
-    init: initArgv("", host.toolbox.perl),
+    init: starterArgv(host.toolbox.perl),
     limits,
     cgroupsPath: cgroupsPath(id),
     compileSeccomp: compiledSeccomp,

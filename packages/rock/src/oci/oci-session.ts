@@ -15,19 +15,17 @@ const PROMPT_MS = 10_000;
 /** How long a shell may take to say what it is, or to become what it was. */
 const STATE_MS = 3_000;
 
-/** The shell itself starts with the first command, unless PID 1 is to try `now`. Throws an AleError `session-failed`. */
-export async function registerShell(
+/** Starts a shell at once. Throws an AleError `session-failed`. */
+export async function openShell(
   client: InitClient,
   id: string,
   settings: Settings,
-  when: "now" | "in-restart",
   signal?: AbortSignal,
 ): Promise<void> {
-  const environment = Object.entries(settings.env).flat();
-  refuseNul([settings.cwd, ...environment]);
-  const fields = [id, identityField(settings), settings.cwd, when === "now" ? 1 : "", ...environment];
-  const inRestart = when === "in-restart";
-  const reply = await client.request("session", fields, { timeoutMs: PROMPT_MS, signal, inRestart });
+  const reply = await client.request("session", shellFields(id, settings, 1), {
+    timeoutMs: PROMPT_MS,
+    signal,
+  });
   if (reply.type === "gone") throw gone(client.container.id);
   if (reply.type === "fail")
     throw new AleError("session-failed", `no session was opened: ${reply.message}`, {
@@ -35,11 +33,22 @@ export async function registerShell(
     });
 }
 
+/** Without `now` the shell starts with its first command. Throws an AleError `nul-in-command`. */
+function shellFields(id: string, settings: Settings, now: 1 | ""): readonly (string | number)[] {
+  const environment = Object.entries(settings.env).flat();
+  refuseNul([settings.cwd, ...environment]);
+  return [id, identityField(settings), settings.cwd, now, ...environment];
+}
+
 export interface SessionRecord {
   readonly id: string;
   /** With which it begins anew in another container. */
   readonly options: SessionOptions;
   readonly limits: Limits;
+  /** Throws an AleError where there is no such user. */
+  readonly settings: (options: SessionOptions) => Settings;
+  /** PID 1 has been told of it. Default: it hears of it with the first command. */
+  readonly known?: boolean;
   readonly onClosed?: () => void;
 }
 
@@ -48,16 +57,20 @@ export class OciSession implements Session {
   readonly options: SessionOptions;
   readonly #client: InitClient;
   readonly #limits: Limits;
+  readonly #settings: (options: SessionOptions) => Settings;
   readonly #onClosed: () => void;
   #last: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
   #restoring: ShellState | undefined;
+  #known: boolean;
 
   constructor(client: InitClient, record: SessionRecord) {
     this.id = record.id;
     this.options = record.options;
     this.#client = client;
     this.#limits = record.limits;
+    this.#settings = record.settings;
+    this.#known = record.known ?? false;
     this.#onClosed = record.onClosed ?? (() => {});
   }
 
@@ -65,7 +78,7 @@ export class OciSession implements Session {
   async capture(): Promise<ShellState | undefined> {
     if (this.#last !== undefined || this.#closed !== undefined) return undefined;
     // Nothing has run in it since it was restored.
-    if (this.#restoring !== undefined) return this.#restoring;
+    if (this.#restoring !== undefined || !this.#known) return this.#restoring;
     return this.#inTurn(async () => {
       const nonce = randomBytes(12).toString("hex");
       const fields = [this.id, nonce, STATE_MS, MAX_STATE_BYTES];
@@ -76,8 +89,20 @@ export class OciSession implements Session {
     });
   }
 
-  /** Its next command finds the shell as it was. */
-  restore(state: ShellState): void {
+  /** Starts its shell before the first command, which then finds it there. What goes wrong is told to that command. */
+  warm(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#known || this.#closed !== undefined) return;
+      if (this.#client.settled !== undefined) await this.#client.settled;
+      this.#known = true;
+      const fields = shellFields(this.id, this.#settings(this.options), 1);
+      await this.#client.request("session", fields, { timeoutMs: PROMPT_MS });
+    });
+  }
+
+  /** Its process is gone. Its next command finds another one, which was made what it was where there is a state. */
+  begin(state: ShellState | undefined): void {
+    this.#known = false;
     this.#restoring = state;
   }
 
@@ -130,7 +155,11 @@ export class OciSession implements Session {
     };
   }
 
-  #ask(command: string | Uint8Array, how: Asking): Promise<Reply> {
+  async #ask(command: string | Uint8Array, how: Asking): Promise<Reply> {
+    if (this.#client.settled !== undefined) await this.#client.settled;
+    if (!this.#known)
+      this.#client.send("session", "", ...shellFields(this.id, this.#settings(this.options), ""));
+    this.#known = true;
     const { timeoutMs, limit, onOutput, signal } = how;
     const nonce = randomBytes(12).toString("hex");
     let request = "";
@@ -153,6 +182,7 @@ export class OciSession implements Session {
   }
 
   async interrupt(): Promise<void> {
+    if (!this.#known) return;
     const reply = await this.#client.request("interrupt", [this.id], { timeoutMs: PROMPT_MS });
     if (reply.type === "gone") throw gone(this.#client.container.id);
   }
@@ -163,7 +193,7 @@ export class OciSession implements Session {
   }
 
   async #close(): Promise<void> {
-    await this.#client.request("close-session", [this.id], { timeoutMs: PROMPT_MS });
+    if (this.#known) await this.#client.request("close-session", [this.id], { timeoutMs: PROMPT_MS });
     this.#onClosed();
   }
 }

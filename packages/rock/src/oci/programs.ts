@@ -9,7 +9,7 @@ import type { Session, SessionOptions } from "../port/session.ts";
 import { connectTo } from "./connection.ts";
 import { gone, type Inhabited, type InitClient, reasonOf, refuseNul } from "./init-client.ts";
 import { startProcess } from "./oci-process.ts";
-import { keptBytes, OciSession, registerShell } from "./oci-session.ts";
+import { keptBytes, OciSession, openShell } from "./oci-session.ts";
 import { identityField, type Settings, type SettingsRequest } from "./settings.ts";
 import type { ShellState } from "./shell-state.ts";
 
@@ -43,20 +43,17 @@ export class Programs {
     this.#begin(states);
   }
 
-  #session(id: string, options: SessionOptions): OciSession {
+  #session(id: string, options: SessionOptions, known = false): OciSession {
     const onClosed = (): void => void this.#sessions.delete(id);
-    const session = new OciSession(this.#client, { id, options, limits: this.#spec.limits, onClosed });
+    const { limits } = this.#spec;
+    const record = { id, options, limits, settings: this.#settings, known, onClosed };
+    const session = new OciSession(this.#client, record);
     this.#sessions.set(id, session);
     return session;
   }
 
-  /** Tells PID 1 of the sessions. Without waiting: it can only fail with the sandbox, and then every command says so. */
   #begin(states: readonly ShellState[]): void {
-    for (const session of this.#sessions.values()) {
-      registerShell(this.#client, session.id, this.#settings(session.options), "in-restart").catch(() => {});
-      const state = states.find(({ id }) => id === session.id);
-      if (state !== undefined) session.restore(state);
-    }
+    for (const session of this.#sessions.values()) session.begin(states.find(({ id }) => id === session.id));
   }
 
   /** One of the open sessions, the first among them. */
@@ -80,8 +77,8 @@ export class Programs {
     signal?.throwIfAborted();
     const id = randomBytes(6).toString("hex");
     if (this.#client.settled !== undefined) await this.#client.settled;
-    await registerShell(this.#client, id, this.#settings(options), "now", signal);
-    return this.#session(id, options);
+    await openShell(this.#client, id, this.#settings(options), signal);
+    return this.#session(id, options, true);
   }
 
   async exec(request: RunRequest, signal?: AbortSignal): Promise<ExecResult> {

@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AleError } from "@ale/core";
 import { ControlChannel } from "../inside/control.ts";
+import { initProgram } from "../inside/init.ts";
 import type { Launched } from "./launcher.ts";
 
 /** One life of a sandbox's processes, from its PID 1's first word to its last process's end. A sandbox may have several, one after another. */
@@ -11,7 +12,7 @@ import type { Launched } from "./launcher.ts";
 const POLITE_EXIT_MS = 500;
 
 export class Run {
-  readonly control = new ControlChannel();
+  readonly control = new ControlChannel(initProgram);
   readonly #launched: Launched;
   readonly #log: string;
   #connection: Socket | undefined;

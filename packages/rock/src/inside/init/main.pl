@@ -37,12 +37,16 @@ $handlers{killall} = sub {
   send_frame('ok', $id);
 };
 
-my $inbox = '';
+# The starter may have read further than to here.
+my $inbox = $INBOX // '';
 
 sub read_requests {
   my $n = sysread(STDIN, $inbox, 65536, length $inbox);
   exit 0 if defined $n && $n == 0;
-  return if !defined $n;
+  serve() if defined $n;
+}
+
+sub serve {
   while (length $inbox >= 4) {
     my $length = unpack('N', $inbox);
     last if length $inbox < 4 + $length;
@@ -53,6 +57,7 @@ sub read_requests {
   }
 }
 
+if (@START) { $handlers{start}->(@START); serve() }
 vec($READS, 0, 1) = 1;
 while (1) {
   my $ready = select(my $r = $READS, my $w = $WRITES, undef, %jobs ? next_wait() : undef);
