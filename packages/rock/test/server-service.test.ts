@@ -114,6 +114,16 @@ describe.skipIf(obstacle)(suite("the sandbox service"), () => {
     expect(record.endReason).toBe("lifetime");
   });
 
+  test("while its state cannot be written nothing new is made, and what ends is still seen to end", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "ale-service-"));
+    await using rock = await service({ directory });
+    const { id } = rock.create("a", { spec: spec({ limits: { lifetimeMs: 300 } }) });
+    await rock.wait("a", id);
+    rmSync(directory, { recursive: true });
+    expect(await codeOf(() => rock.create("a", { spec: spec() }))).toBe("state-unwritable");
+    expect((await rock.wait("a", id, { states: ["stopped", "deleted"] })).endReason).toBe("lifetime");
+  });
+
   test("labels find sandboxes; the server's own labels cannot be forged", async () => {
     await using rock = await service();
     rock.create("a", { spec: spec({ labels: { run: "1" } }) });

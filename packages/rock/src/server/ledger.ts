@@ -171,19 +171,30 @@ export class Ledger {
     if (!atImage) this.#phase(entry, "image", "success");
     // A restart that failed leaves the files where they were.
     const to = history.some(({ to }) => to === "stopped") ? "stopped" : "failed";
-    try {
-      this.move(entry, to, "start-failed", { failure });
-    } catch (error) {
-      entry.record = become(entry.record, to, "start-failed", this.#options.now(), {
-        failure: failureOf(error),
-      });
-    }
+    this.#moveAnyway(entry, to, "start-failed", { failure });
+  }
+
+  /** Records an end that happened while a request was about to end it, and then did not. */
+  notice(entry: Entry): void {
+    const { sandbox } = entry;
+    if (sandbox?.endReason !== undefined) this.#endedByItself(entry, sandbox, sandbox.endReason);
   }
 
   #endedByItself(entry: Entry, sandbox: Sandbox, reason: EndReason): void {
     if (entry.sandbox !== sandbox || entry.ending) return;
     const kept = isDurable(this.#options.driver) && reason !== "destroyed";
-    this.move(entry, kept ? "stopped" : "deleted", reason, { endReason: reason });
+    this.#moveAnyway(entry, kept ? "stopped" : "deleted", reason, { endReason: reason });
+  }
+
+  /** What has happened has happened, whether or not the disk takes it. The next start finds out by itself. */
+  #moveAnyway(entry: Entry, to: SandboxState, event: string, more: Partial<SandboxRecord>): void {
+    try {
+      this.move(entry, to, event, more);
+    } catch {
+      entry.sandbox = undefined;
+      entry.record = become(entry.record, to, event, this.#options.now(), more);
+      this.#tell(entry.record);
+    }
   }
 
   #expireLater(record: SandboxRecord): void {

@@ -1,35 +1,19 @@
 import { randomBytes } from "node:crypto";
-import { AleError, type Limits } from "@ale/core";
+import { AleError } from "@ale/core";
 import type { SandboxDriver } from "../port/driver.ts";
 import { type DurableDriver, isDurable } from "../port/durable.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
 import type { DiffEntry, ForkOptions, Snapshot, SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
+import { Admission } from "./admission.ts";
+import type { Entry } from "./entry.ts";
 import { blank, Ledger } from "./ledger.ts";
 import { refuseForeignImage } from "./private-images.ts";
-import {
-  DEFAULT_QUOTA,
-  type HostLimits,
-  hostLimits,
-  MinuteWindow,
-  type Quota,
-  quotaExceeded,
-  refuseAboveHost,
-  refuseAboveQuota,
-  type Usage,
-  usageOf,
-} from "./quota.ts";
+import { DEFAULT_QUOTA, type HostLimits, hostLimits, type Quota, type Usage } from "./quota.ts";
 import { isLive, PENDING_PHASES, type SandboxRecord, type SandboxState, type Transition } from "./record.ts";
 import { RecordStore } from "./record-store.ts";
 import type { SessionRegistry } from "./session-registry.ts";
-import {
-  forkLimits,
-  type Labels,
-  labelsForSnapshot,
-  ownLabels,
-  snapshotOf,
-  snapshotsOf,
-  withTenant,
-} from "./tenant-snapshots.ts";
+import { SnapshotDesk } from "./snapshot-desk.ts";
+import { type Labels, withTenant } from "./tenant-snapshots.ts";
 
 /**
  * The sandboxes and snapshots of a server: who owns each, which state it is in, what it may use. Every API of the server works on this
@@ -74,22 +58,27 @@ const ID = /^[a-z0-9][a-z0-9-]{0,62}$/;
 const SHOWN: readonly SandboxState[] = ["pending", "running", "stopped", "failed"];
 export class SandboxService implements AsyncDisposable {
   readonly driver: SandboxDriver;
-  readonly #options: SandboxServiceOptions;
+  readonly #now: () => number;
   readonly #ledger: Ledger;
-  readonly #windows = new Map<string, MinuteWindow>();
-  /** Forks under way: they have no record yet, but count. */
-  readonly #reserved = new Set<SandboxRecord>();
+  readonly #admission: Admission;
+  readonly #desk: SnapshotDesk;
   #closed = false;
 
   private constructor(options: SandboxServiceOptions) {
     this.driver = options.driver;
-    this.#options = options;
-    this.#ledger = new Ledger({
+    const { driver, quota = () => DEFAULT_QUOTA, host = hostLimits(), now = Date.now } = options;
+    this.#now = now;
+    const ledger = new Ledger({
       ...options,
       store: new RecordStore(options.directory),
       expire: ({ tenant, id }) => void this.delete(tenant, id).catch(() => undefined),
-      now: () => this.#now(),
+      now,
     });
+    this.#ledger = ledger;
+    const admission = new Admission({ ledger, driver, quota, host, now });
+    this.#admission = admission;
+    const use: SandboxService["use"] = (tenant, id, signal) => this.use(tenant, id, signal);
+    this.#desk = new SnapshotDesk({ driver, ledger, admission, use, now });
   }
 
   /** Takes up what an earlier server left: its sandboxes are stopped, or gone where their driver could not keep them. */
@@ -108,10 +97,10 @@ export class SandboxService implements AsyncDisposable {
     refuseForeignImage(tenant, spec.image);
     this.#refuseId(id);
     const labels = withTenant(tenant, spec.labels);
-    refuseAboveHost(spec.limits, this.#options.host ?? hostLimits());
-    this.#admit(tenant, spec.limits, 1);
+    this.#admission.admit(tenant, spec.limits);
+    const born = { from: null, to: "pending" as const, event: "create", atMs: this.#now() };
     const entry = this.#ledger.enter({
-      ...this.#blank(tenant, id, { ...spec, labels }, "pending", "create"),
+      ...blank(tenant, id, { ...spec, labels }, born),
       deleteAfterStopMs: request.deleteAfterStopMs ?? null,
       notes: request.notes ?? {},
       idempotency: request.idempotency ?? null,
@@ -146,12 +135,11 @@ export class SandboxService implements AsyncDisposable {
   }
 
   usage(tenant: string): Usage {
-    const reserved = [...this.#reserved].filter((record) => record.tenant === tenant);
-    return usageOf([...this.#ledger.records(tenant), ...reserved]);
+    return this.#admission.usage(tenant);
   }
 
   quota(tenant: string): Quota {
-    return this.#options.quota?.(tenant) ?? DEFAULT_QUOTA;
+    return this.#admission.quota(tenant);
   }
 
   /** Resolves in one of the states, or as it is when the time is over. Default: any that is not pending, within a minute. */
@@ -190,13 +178,10 @@ export class SandboxService implements AsyncDisposable {
       if (record.state === "stopped" || (pending && record.state === "failed")) return record;
       const driver = this.#durable("stop");
       if (record.state !== "running") throw notRunning(record);
-      entry.ending = true;
-      try {
+      await this.#ending(entry, async () => {
         await driver.stop(driverIdOf(record));
         this.#ledger.move(entry, "stopped", "stop", { endReason: "stopped" });
-      } finally {
-        entry.ending = false;
-      }
+      });
       return entry.record;
     });
   }
@@ -216,7 +201,7 @@ export class SandboxService implements AsyncDisposable {
             next: isLive(record) ? "stop it first" : "create a new sandbox",
           },
         );
-      this.#admit(tenant, record.spec.limits, 1, true);
+      this.#admission.admit(tenant, record.spec.limits, 1, true);
       const anew = { phases: PENDING_PHASES, failure: null, endReason: null };
       this.#ledger.move(entry, "pending", "restart", anew);
       this.#ledger.bringUp(entry, "restart", (signal) => driver.resume(driverIdOf(record), signal));
@@ -231,44 +216,35 @@ export class SandboxService implements AsyncDisposable {
       await entry.abandon();
       const { record, sandbox } = entry;
       if (record.state === "deleted") return record;
-      entry.ending = true;
-      try {
+      await this.#ending(entry, async () => {
         if (sandbox !== undefined) await sandbox.destroy();
         else if (record.state === "stopped") await this.#durable("delete").remove(driverIdOf(record));
         this.#ledger.move(entry, "deleted", "delete", { endReason: record.endReason ?? "destroyed" });
-      } finally {
-        entry.ending = false;
-      }
+      });
       return entry.record;
     });
   }
 
-  async snapshot(
+  snapshot(
     tenant: string,
     id: string,
     options: SnapshotOptions = {},
     signal?: AbortSignal,
   ): Promise<SnapshotResult> {
-    const sandbox = await this.use(tenant, id, signal);
-    const labels = labelsForSnapshot(tenant, sandbox.spec.limits, options.labels);
-    await this.#admitSnapshot(tenant, sandbox);
-    const result = await this.#ledger
-      .entry(tenant, id)
-      .alone(() => sandbox.snapshot({ ...options, labels }, signal));
-    return { ...result, snapshot: { ...result.snapshot, labels: ownLabels(result.snapshot.labels) } };
+    return this.#desk.take(tenant, id, options, signal);
   }
 
   snapshots(tenant: string): Promise<readonly Snapshot[]> {
-    return snapshotsOf(this.driver, tenant);
+    return this.#desk.list(tenant);
   }
 
+  /** Throws an AleError `snapshot-unknown`. */
   getSnapshot(tenant: string, snapshot: string): Promise<Snapshot> {
-    return snapshotOf(this.driver, tenant, snapshot);
+    return this.#desk.get(tenant, snapshot);
   }
 
-  async removeSnapshot(tenant: string, snapshot: string): Promise<void> {
-    await snapshotOf(this.driver, tenant, snapshot);
-    await this.driver.snapshots.remove(snapshot);
+  removeSnapshot(tenant: string, snapshot: string): Promise<void> {
+    return this.#desk.remove(tenant, snapshot);
   }
 
   /** `count` running sandboxes that begin where the snapshot was taken. On failure none is left. */
@@ -280,33 +256,15 @@ export class SandboxService implements AsyncDisposable {
     signal?: AbortSignal,
   ): Promise<SandboxRecord[]> {
     this.#refuseIfClosed();
-    const source = await snapshotOf(this.driver, tenant, snapshot);
-    const labels = withTenant(tenant, { ...source.labels, ...options.labels });
-    const limits = options.limits ?? (await forkLimits(this.driver, snapshot));
-    refuseAboveHost(limits, this.#options.host ?? hostLimits());
-    this.#admit(tenant, limits, count);
-    const { image } = source;
-    const spec: SandboxSpec = { image, files: [], limits, network: { mode: "none" } };
-    const reserved = Array.from({ length: count }, () => this.#blank(tenant, "", spec, "pending", "fork"));
-    for (const record of reserved) this.#reserved.add(record);
-    try {
-      const forks = await this.driver.snapshots.fork(snapshot, count, { ...options, limits, labels }, signal);
-      return forks.map((sandbox) => this.#enterFork(tenant, sandbox, snapshot));
-    } finally {
-      for (const record of reserved) this.#reserved.delete(record);
-    }
+    return this.#desk.fork(tenant, snapshot, count, options, signal);
   }
 
-  async diff(tenant: string, from: string | null, to: string): Promise<readonly DiffEntry[]> {
-    await snapshotOf(this.driver, tenant, to);
-    if (from !== null) await snapshotOf(this.driver, tenant, from);
-    return this.driver.snapshots.diff(from, to);
+  diff(tenant: string, from: string | null, to: string): Promise<readonly DiffEntry[]> {
+    return this.#desk.diff(tenant, from, to);
   }
 
-  async revert(tenant: string, id: string, snapshot: string, signal?: AbortSignal): Promise<void> {
-    const sandbox = await this.use(tenant, id, signal);
-    await snapshotOf(this.driver, tenant, snapshot);
-    await this.#ledger.entry(tenant, id).alone(() => sandbox.revert(snapshot, signal));
+  revert(tenant: string, id: string, snapshot: string, signal?: AbortSignal): Promise<void> {
+    return this.#desk.revert(tenant, id, snapshot, signal);
   }
 
   /** Refuses new work, then stops every sandbox, or destroys it where the driver cannot keep it. */
@@ -319,15 +277,15 @@ export class SandboxService implements AsyncDisposable {
     await Promise.all(live.map(({ tenant, id }) => end(tenant, id).catch(() => undefined)));
   }
 
-  #enterFork(tenant: string, sandbox: Sandbox, snapshot: string): SandboxRecord {
-    const pending = this.#blank(tenant, sandbox.id, sandbox.spec, "pending", "fork");
-    const entry = this.#ledger.enter({ ...pending, snapshot });
-    this.#ledger.started(entry, "fork", sandbox);
-    return entry.record;
-  }
-
-  #blank(tenant: string, id: string, spec: SandboxSpec, to: SandboxState, event: string): SandboxRecord {
-    return blank(tenant, id, spec, { from: null, to, event, atMs: this.#now() });
+  /** What ends a sandbox also says why; should that fail, its end is nobody's and recorded as such. */
+  async #ending(entry: Entry, end: () => Promise<void>): Promise<void> {
+    entry.ending = true;
+    try {
+      await end();
+    } finally {
+      entry.ending = false;
+      this.#ledger.notice(entry);
+    }
   }
 
   #sameRequest(tenant: string, request: CreateRequest): SandboxRecord | undefined {
@@ -352,27 +310,6 @@ export class SandboxService implements AsyncDisposable {
       throw new AleError("id-taken", `the id ${id} is taken`, { next: "choose another id" });
   }
 
-  #admit(tenant: string, limits: Limits, count: number, resume = false): void {
-    const quota = this.quota(tenant);
-    refuseAboveQuota(this.usage(tenant), quota, limits, count, resume);
-    const window = this.#windows.get(tenant) ?? new MinuteWindow();
-    this.#windows.set(tenant, window);
-    const now = this.#now();
-    if (window.take(count, quota.creationsPerMinute, now)) return;
-    throw new AleError("too-many-creations", `more than ${quota.creationsPerMinute} creations in a minute`, {
-      next: `try again in ${Math.ceil(window.waitMs(now) / 1_000)} s`,
-    });
-  }
-
-  /** A snapshot is at most as large as what the sandbox has written. */
-  async #admitSnapshot(tenant: string, sandbox: Sandbox): Promise<void> {
-    const own = await this.snapshots(tenant);
-    const used = own.reduce((sum, { bytes }) => sum + bytes, 0);
-    const asked = (await sandbox.stats()).diskBytes ?? sandbox.spec.limits.diskBytes;
-    const quota = this.quota(tenant).snapshotBytes;
-    if (used + asked > quota) throw quotaExceeded("snapshotBytes", used, asked, quota);
-  }
-
   #durable(what: string): DurableDriver {
     if (isDurable(this.driver)) return this.driver;
     throw new AleError(
@@ -387,10 +324,6 @@ export class SandboxService implements AsyncDisposable {
   #refuseIfClosed(): void {
     if (this.#closed)
       throw new AleError("server-closing", "the server is shutting down", { next: "try again later" });
-  }
-
-  #now(): number {
-    return this.#options.now?.() ?? Date.now();
   }
 }
 
