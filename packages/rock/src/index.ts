@@ -11,6 +11,7 @@ export {
   type Unenforced,
 } from "./docker/docker-driver.ts";
 export { findSocket } from "./docker/socket.ts";
+export { defaultHome } from "./host/home.ts";
 export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
 export { type Check, probeHost } from "./host/probe.ts";
 export { RUNTIMES, type RuntimeName } from "./host/runtime.ts";
@@ -38,7 +39,11 @@ export {
 export type { RegistryOptions } from "./image/registry.ts";
 export type { Credentials } from "./image/registry-auth.ts";
 export type { DeniedCall } from "./oci/denied-calls.ts";
-export { defaultHome, OciDriver, type OciDriverOptions, openOciDriver } from "./oci/driver.ts";
+export { openOciDriver } from "./oci/driver.ts";
+export { DurableOciDriver } from "./oci/durable-driver.ts";
+export { type HostReport, inspectHost, type Orphan, type SpaceReport } from "./oci/inspect.ts";
+export { OciDriver } from "./oci/oci-driver.ts";
+export type { OciDriverOptions } from "./oci/options.ts";
 export * from "./port/capabilities.ts";
 export * from "./port/driver.ts";
 export * from "./port/durable.ts";

@@ -1,12 +1,11 @@
 import { getName } from "../image/names.ts";
 import { pushImage } from "../image/push.ts";
 import { openStore } from "../image/store.ts";
-import type { OciDriver } from "../oci/driver.ts";
-import { commitSandbox } from "../snapshot/commit.ts";
+import { commitSandbox, type LayeredDriver } from "../snapshot/commit.ts";
 import type { ImageSink } from "./rock/commit.ts";
 
 /** Where ROCK's commit puts images when sandboxes are OCI containers: the home's own store. */
-export const ociImages = (driver: OciDriver): ImageSink => ({
+export const ociImages = (driver: LayeredDriver): ImageSink => ({
   has: (name) => getName(openStore(driver.home), name) !== undefined,
   commit: async (sandbox, name, signal) => {
     await commitSandbox(driver, sandbox, name, signal);

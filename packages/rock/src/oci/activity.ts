@@ -3,7 +3,7 @@
  * a command until its end, a stream until it closes.
  */
 export class Activity {
-  readonly #startedAt = performance.now();
+  #startedAt = performance.now();
   #running = 0;
   #lastAt = performance.now();
   #outputBytes = 0;
@@ -20,6 +20,12 @@ export class Activity {
         this.#lastAt = performance.now();
       },
     };
+  }
+
+  /** The sandbox's time begins now. */
+  restart(): void {
+    this.#startedAt = performance.now();
+    this.#lastAt = this.#startedAt;
   }
 
   /** Counts what programs wrote to their output, kept or not. */

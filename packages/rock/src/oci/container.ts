@@ -68,6 +68,15 @@ export interface Shells {
 /** A longer one would fire at once. */
 export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
+export interface StartOptions {
+  /** It has no writable layer yet. */
+  readonly fresh: boolean;
+  /** Write the spec's files. */
+  readonly plants: boolean;
+  /** It is not yet anybody's: until `handOver` its time does not count, and the next owner of a durable driver removes it. */
+  readonly waits?: boolean;
+}
+
 export interface Restart {
   /** Before anything is ended. The sandbox answers, but only to requests that do not wait for the restart. */
   readonly prepare: () => Promise<void>;
@@ -98,6 +107,7 @@ export class RunningContainer {
   #endReason: EndReason | undefined;
   #timers: NodeJS.Timeout[] = [];
   #countersBefore: GroupCounters | undefined;
+  #new = true;
   readonly #settleEnded: (reason: EndReason) => void;
 
   constructor(host: Host, state: SandboxState, spec: SandboxSpec, owner: Owner) {
@@ -121,6 +131,22 @@ export class RunningContainer {
   /** Another one after each restart. Await `settled` first. */
   get tree(): Tree {
     return this.#tree!;
+  }
+
+  /** It was not resumed. */
+  get isNew(): boolean {
+    return this.#new;
+  }
+
+  /** Where its end has begun, the end of that. */
+  async endingUnlessRunning(): Promise<void> {
+    if (this.#destroyed !== undefined) await this.whenEnded;
+  }
+
+  /** Keeps the files. */
+  async stop(shells: readonly ShellState[]): Promise<void> {
+    this.#state = { ...this.#state, shells };
+    await this.destroy("stopped");
   }
 
   get state(): SandboxState {
@@ -155,8 +181,8 @@ export class RunningContainer {
     return this.#host.reads;
   }
 
-  /** Throws an AleError; then nothing is left, or, with `keep`, the files. `plants`: the spec's files are written. */
-  async start(options: { readonly fresh: boolean; readonly plants: boolean }): Promise<void> {
+  /** Throws an AleError; then nothing is left, or, of one that is not `fresh`, the files. */
+  async start(options: StartOptions): Promise<void> {
     const starting = this.#start(options);
     this.#settleAfter(starting);
     try {
@@ -166,11 +192,20 @@ export class RunningContainer {
       await this.destroy(options.fresh ? "destroyed" : "crashed");
       throw error;
     }
+    this.#new = options.fresh;
+    if (options.waits !== true) this.handOver();
+  }
+
+  /** Somebody has it: from now on its lifetime, its idle time and its uptime count. */
+  handOver(): void {
+    this.activity.restart();
+    this.#state = { ...this.#state, ready: true, shells: [] };
+    if (this.#host.durable) writeSandboxState(this.#host.space, this.#state);
     this.#endAfter(this.spec.limits.lifetimeMs);
     if (this.spec.idleMs !== undefined) this.#endWhenIdle(this.spec.idleMs);
   }
 
-  async #start(options: { readonly fresh: boolean; readonly plants: boolean }): Promise<void> {
+  async #start(options: StartOptions): Promise<void> {
     const layer = this.#host.layers.at(this.#state.layer);
     this.#users = await this.#host.users?.take();
     if (options.fresh) await makeLayer(layer, this.spec.limits);
@@ -360,7 +395,10 @@ export class RunningContainer {
     const clean = await removeGroups(this.#host, this.id);
     // Where a process is left, its numbers are nobody else's.
     if (clean && this.#users !== undefined) this.#host.users?.giveBack(this.#users);
-    if (this.#host.durable && this.#endReason !== "destroyed") return;
+    if (this.#host.durable && this.#state.ready && this.#endReason !== "destroyed") {
+      writeSandboxState(this.#host.space, this.#state);
+      return;
+    }
     // Without its state nobody would look for what is left of it.
     if (clean) removeSandboxDirectory(this.#host.space, this.id);
     await this.#host.layers.release(this.id);

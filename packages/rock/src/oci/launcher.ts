@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { closeSync, existsSync, openSync, realpathSync } from "node:fs";
+import { closeSync, existsSync, openSync, realpathSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join, relative } from "node:path";
 import { AleError } from "@ale/core";
+import { isMountPoint } from "../host/mounts.ts";
 import { MS_BIND, MS_SHARED, mount } from "../host/native.ts";
 import { syscallNumbers } from "../host/syscalls.ts";
 import { encodeFrame, FrameReader } from "../inside/control.ts";
@@ -206,6 +207,7 @@ export class Launcher {
 /** A socket's address holds 107 bytes; named through a descriptor, the directory may lie as deep as it likes. */
 async function listen(server: Server, space: string): Promise<void> {
   const directory = openSync(space, "r");
+  rmSync(join(space, "control.sock"), { force: true });
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
@@ -228,7 +230,9 @@ function placeFor(space: string): string {
   return found;
 }
 
+/** A durable driver's directory still is, with all that is mounted below it, when its last owner crashed. */
 function share(directory: string): void {
+  if (isMountPoint(directory)) return;
   mount({ type: null, source: directory, target: directory, flags: MS_BIND });
   mount({ type: null, source: null, target: directory, flags: MS_SHARED });
 }

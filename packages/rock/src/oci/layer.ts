@@ -1,5 +1,15 @@
 import { execFile } from "node:child_process";
-import { existsSync, mkdirSync, rmdirSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  rmdirSync,
+  rmSync,
+  statfsSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { AleError, type Limits } from "@ale/core";
@@ -81,6 +91,9 @@ export async function makeLayer(place: LayerPlace, limits: Limits): Promise<void
 /** What is beside the files while a sandbox runs on the layer. Made anew each time: overlayfs refuses a work directory after a crash. */
 export function prepareLayer(place: LayerPlace): void {
   clearLayer(place);
+  // Users of a former run, whom this one's may not know, were let in.
+  chownSync(place.directory, 0, 0);
+  chmodSync(place.directory, 0o700);
   mkdirSync(place.work, { mode: 0o755 });
   for (const path of [place.bundle, place.runtime]) mkdirSync(path, { mode: 0o700 });
 }

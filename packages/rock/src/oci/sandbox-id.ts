@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { AleError } from "@ale/core";
 import { type CgroupHost, groupIds } from "../host/cgroup.ts";
-import { isSandboxId, listSpaces, places } from "./state.ts";
+import { isSandboxId, listDurableSpaces, listSpaces, places } from "./state.ts";
 
 /** Names of sandboxes. They name control groups and directories too, so they are unique on a host. */
 
@@ -14,7 +14,8 @@ export function claimId(id: string, home: string, cgroups: CgroupHost): string {
     throw new AleError("id-invalid", `${JSON.stringify(id.slice(0, 80))} cannot be the id of a sandbox`, {
       next: "use 1 to 63 lower-case letters, digits and hyphens, beginning with a letter or digit",
     });
-  const onDisk = listSpaces(home).some((space) => existsSync(places(space.directory, id).directory));
+  const spaces = [...listSpaces(home).map((space) => space.directory), ...listDurableSpaces(home)];
+  const onDisk = spaces.some((space) => existsSync(places(space, id).directory));
   if (onDisk || groupIds(cgroups).includes(id))
     throw new AleError("id-taken", `there is a sandbox ${id} already`, {
       next: "choose another id, or destroy that sandbox first",

@@ -20,6 +20,13 @@ import { type Owner, ownerName, parseOwnerName, self } from "../host/owner.ts";
  * can have. A space belongs to the process that its name says, or is durable: then whoever holds its lock owns it.
  */
 
+export const ShellStateRecord = z.object({
+  id: z.string(),
+  user: z.string().optional(),
+  cwd: z.string(),
+  script: z.string(),
+});
+
 const Image = z.object({
   name: z.string(),
   digest: z.string(),
@@ -64,6 +71,10 @@ const SandboxState = Stack.extend({
   layer: z.string(),
   /** The snapshot that it began from, or the last one taken of it. */
   snapshot: z.string().nullable(),
+  /** It has been handed to whoever asked for it. One that has not is nobody's after a crash. */
+  ready: z.boolean(),
+  /** As its shells were when it was stopped. */
+  shells: z.array(ShellStateRecord).readonly(),
 });
 export type SandboxState = z.infer<typeof SandboxState>;
 

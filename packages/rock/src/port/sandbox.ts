@@ -56,7 +56,7 @@ export interface SandboxStats {
   readonly idleMs: number;
 }
 
-export type EndReason = "destroyed" | "lifetime" | "idle" | "crashed" | "unresponsive";
+export type EndReason = "destroyed" | "stopped" | "lifetime" | "idle" | "crashed" | "unresponsive";
 
 export interface Sandbox extends AsyncDisposable {
   readonly id: string;

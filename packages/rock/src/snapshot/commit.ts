@@ -5,16 +5,23 @@ import type { LocalImage } from "../image/local-image.ts";
 import { setName } from "../image/names.ts";
 import { openStore, stage } from "../image/store.ts";
 import { keepImage, localImageOf } from "../image/stored-image.ts";
-import type { OciDriver } from "../oci/driver.ts";
 import { copyLayer } from "../oci/layer-copy.ts";
 import type { Sandbox } from "../port/sandbox.ts";
+import type { Snapshots } from "../port/snapshots.ts";
+
+/** A driver whose snapshots are layers. */
+export interface LayeredDriver {
+  readonly home: string;
+  readonly snapshots: Pick<Snapshots, "remove">;
+  snapshotLayers(id: string): Promise<{ readonly image: string; readonly layers: readonly string[] }>;
+}
 
 /**
  * What a sandbox has now, as an image of the store: the layers of its image, and a copy of each that it has above them. Its processes go on.
  * Throws an AleError, also where a base layer is missing; the name then stands for what it stood for before.
  */
 export async function commitSandbox(
-  driver: OciDriver,
+  driver: LayeredDriver,
   sandbox: Sandbox,
   name: string,
   signal?: AbortSignal,

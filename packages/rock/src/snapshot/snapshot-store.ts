@@ -4,17 +4,10 @@ import { AleError } from "@ale/core";
 import { z } from "zod";
 import { usageOf } from "../oci/layer.ts";
 import type { LayerStore } from "../oci/layer-store.ts";
-import { entries, readWhole, Stack, writeWhole } from "../oci/state.ts";
+import { entries, readWhole, ShellStateRecord, Stack, writeWhole } from "../oci/state.ts";
 import type { Snapshot } from "../port/snapshot.ts";
 
 /** What is known of the snapshots of a space: one file each, and the layers that it needs. */
-
-const ShellStateRecord = z.object({
-  id: z.string(),
-  user: z.string().optional(),
-  cwd: z.string(),
-  script: z.string(),
-});
 
 const SnapshotRecord = Stack.extend({
   id: z.string(),
@@ -30,6 +23,12 @@ export type SnapshotRecord = z.infer<typeof SnapshotRecord>;
 
 export const snapshotsOf = (space: string): string => join(space, ".snapshots");
 
+/** Those whose record is whole. */
+export function readSnapshots(space: string): SnapshotRecord[] {
+  const names = entries(snapshotsOf(space)).filter((name) => name.endsWith(".json"));
+  return names.flatMap((name) => readWhole(join(snapshotsOf(space), name), SnapshotRecord) ?? []);
+}
+
 export class SnapshotStore {
   readonly #space: string;
   readonly #layers: LayerStore;
@@ -40,10 +39,7 @@ export class SnapshotStore {
     this.#space = space;
     this.#layers = layers;
     mkdirSync(snapshotsOf(space), { recursive: true, mode: 0o700 });
-    for (const name of entries(snapshotsOf(space))) {
-      const record = name.endsWith(".json") && readWhole(join(snapshotsOf(space), name), SnapshotRecord);
-      if (record) this.#keep(record);
-    }
+    for (const record of readSnapshots(space)) this.#keep(record);
   }
 
   list(): readonly SnapshotRecord[] {

@@ -1,0 +1,349 @@
+import { availableParallelism } from "node:os";
+import { AleError } from "@ale/core";
+import { probeCgroups } from "../host/cgroup.ts";
+import { deniedCallsAreLogged } from "../host/denied-calls.ts";
+import { defaultHome } from "../host/home.ts";
+import { Limiter } from "../host/limiter.ts";
+import { logsDenied, type Runtime } from "../host/runtime.ts";
+import { resolveImage } from "../image/image.ts";
+import type { LocalImage } from "../image/local-image.ts";
+import { type PoolSource, SandboxPool } from "../pool/pool.ts";
+import type { Capabilities } from "../port/capabilities.ts";
+import type { Pool, PoolOptions, ReapReport, SandboxDriver } from "../port/driver.ts";
+import type { StoppedSandbox } from "../port/durable.ts";
+import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
+import type { ForkOptions } from "../port/snapshot.ts";
+import type { Snapshots } from "../port/snapshots.ts";
+import { OciSnapshots } from "../snapshot/oci-snapshots.ts";
+import type { SnapshotRecord } from "../snapshot/snapshot-store.ts";
+import type { Lost } from "./adopt.ts";
+import { capacityOf, refuseOversized } from "./capacity.ts";
+import { type Host, type Owner, RunningContainer } from "./container.ts";
+import { type DeniedCall, DeniedCalls } from "./denied-calls.ts";
+import { copyLayer } from "./layer-copy.ts";
+import { OciSandbox } from "./oci-sandbox.ts";
+import { type OpenHost, openHost, requireRoot, requireTool } from "./open-host.ts";
+import type { OciDriverOptions } from "./options.ts";
+import { reapDead } from "./reap.ts";
+import { claimId, freshSandboxId } from "./sandbox-id.ts";
+import { type ShellState, withEnvironment } from "./shell-state.ts";
+import { createSandboxState, type Stack } from "./state.ts";
+import { removeStopped, startStopped, stoppedIn } from "./stopped.ts";
+
+/** Sandboxes as OCI containers on overlayfs, run by a runtime without a daemon. Owns every sandbox it made. */
+
+/** How a new sandbox begins. */
+interface Beginning {
+  readonly stack: Stack;
+  readonly spec: SandboxSpec;
+  /** The one whose layers the stack has; without one the spec's files are planted. */
+  readonly snapshot: string | null;
+  readonly states: readonly ShellState[];
+  /** For a pool: its time does not count, and a crash forgets it, until it is handed over. */
+  readonly waits?: boolean;
+}
+
+interface Opened extends OpenHost {
+  readonly taken: OciSnapshots;
+}
+
+export class OciDriver implements SandboxDriver {
+  readonly home: string;
+  readonly #options: OciDriverOptions;
+  readonly #concurrency: number;
+  readonly #limiter: Limiter;
+  readonly #creating = new Set<Promise<Sandbox>>();
+  readonly #running = new Map<string, RunningContainer>();
+  readonly #sandboxes = new Map<string, OciSandbox>();
+  readonly #pools = new Set<Pool>();
+  readonly #denied = new DeniedCalls(() => this.#running.values());
+  #opening: Promise<Opened> | undefined;
+  /** Set as soon as there can be a sandbox. */
+  #opened: Opened | undefined;
+  #logged: Promise<boolean> | false | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(options: OciDriverOptions = {}) {
+    this.home = options.home ?? defaultHome();
+    this.#options = options;
+    this.#concurrency = options.concurrency ?? availableParallelism();
+    this.#limiter = new Limiter(this.#concurrency);
+  }
+
+  async capabilities(): Promise<Capabilities> {
+    const { host, usersMissing } = await this.#ready();
+    const { cgroups, runtime, logDenied, users } = host;
+    this.#logged ??= logDenied
+      ? deniedCallsAreLogged(requireTool("perl", "tool-missing", "perl-base"))
+      : false;
+    const logged = await this.#logged;
+    return {
+      driver: "oci",
+      runtime: `${runtime.name} ${runtime.version}`,
+      rootless: false,
+      cgroup: cgroups.kind,
+      userns: users !== undefined,
+      idmap: users !== undefined,
+      enforces: { cpu: true, memory: true, pids: true, disk: true },
+      quota: ["tmpfs", "loop"],
+      network: ["none"],
+      trace: logged ? ["kernel-log"] : [],
+      checkpoint: "layers",
+      weaker: [
+        ...(usersMissing === undefined ? [] : [{ what: "userns", why: usersMissing }]),
+        ...(logged ? [] : [{ what: "trace", why: whyNotLogged(runtime, logDenied) }]),
+      ],
+    };
+  }
+
+  /**
+   * Tells of system calls that filters of sandboxes of this driver refuse, where `capabilities().trace` has `kernel-log`. The kernel drops
+   * what comes too fast.
+   */
+  onDeniedCall(listener: (call: DeniedCall) => void): Disposable {
+    return this.#denied.listen(listener);
+  }
+
+  async create(spec: SandboxSpec, signal?: AbortSignal): Promise<OciSandbox> {
+    return this.#tracked(
+      () => this.#create(() => resolveImage(this.home, spec.image), spec, { signal }),
+      signal,
+    );
+  }
+
+  /** From an image that needs no name: what an image builder has between two steps. `spec.image` is only told, not looked up. */
+  async createFrom(image: LocalImage, spec: SandboxSpec, signal?: AbortSignal): Promise<OciSandbox> {
+    return this.#tracked(() => this.#create(() => image, spec, { signal }), signal);
+  }
+
+  async #tracked<T extends Sandbox>(make: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const creation = this.#limiter.run(make, signal);
+    this.#creating.add(creation);
+    try {
+      return await creation;
+    } finally {
+      this.#creating.delete(creation);
+    }
+  }
+
+  async #create(
+    imageOf: () => LocalImage,
+    spec: SandboxSpec,
+    options: { readonly signal: AbortSignal | undefined; readonly waits?: boolean },
+  ): Promise<OciSandbox> {
+    this.#refuseIfOver(options.signal);
+    const { host } = await this.#ready();
+    refuseOversized(spec.limits, capacityOf(host.space));
+    const { files: _, ...remembered } = spec;
+    const stack = { image: imageOf(), spec: remembered, lower: [] };
+    const { waits = false } = options;
+    return this.#startNew(host, { stack, spec, snapshot: null, states: [], waits }, options.signal);
+  }
+
+  async #startNew(host: Host, beginning: Beginning, signal?: AbortSignal): Promise<OciSandbox> {
+    const { stack, spec, snapshot, states, waits = false } = beginning;
+    const id = spec.id === undefined ? freshSandboxId() : claimId(spec.id, this.home, host.cgroups);
+    const layer = host.layers.fresh().id;
+    const state = { ...stack, id, createdAtMs: Date.now(), layer, snapshot, ready: false, shells: [] };
+    createSandboxState(host.space, state);
+    const container = new RunningContainer(host, state, spec, this.#owner);
+    await container.start({ fresh: true, plants: snapshot === null, waits });
+    return this.#present(container, states, signal);
+  }
+
+  async #present(
+    container: RunningContainer,
+    states: readonly ShellState[],
+    signal?: AbortSignal,
+  ): Promise<OciSandbox> {
+    try {
+      this.#refuseIfOver(signal);
+    } catch (reason) {
+      await container.destroy(container.isNew ? "destroyed" : "stopped");
+      throw reason;
+    }
+    const sandbox = new OciSandbox(container, container.spec, states);
+    // It may have crashed meanwhile.
+    if (this.#running.has(container.id)) this.#sandboxes.set(container.id, sandbox);
+    return sandbox;
+  }
+
+  readonly #owner: Owner = {
+    add: (container) => this.#running.set(container.id, container),
+    remove: (id) => {
+      this.#running.delete(id);
+      this.#sandboxes.delete(id);
+    },
+    snapshot: (...request) => this.#opened!.taken.take(...request),
+    revert: (...request) => this.#opened!.taken.revert(...request),
+  };
+
+  /**
+   * Ends a sandbox and leaves what it wrote above its image in `target`, a directory that must not exist, as overlayfs has it: removed
+   * paths are devices 0:0, replaced directories carry the attribute trusted.overlay.opaque. Throws an AleError, then `target` is not left.
+   */
+  async takeLayer(id: string, target: string): Promise<void> {
+    const container = this.#running.get(id);
+    if (container === undefined)
+      throw new AleError("sandbox-gone", `sandbox ${id} has ended`, { next: "create a new sandbox" });
+    await container.destroy("destroyed", (upper) => copyLayer(upper, target));
+  }
+
+  #refuseIfOver(signal?: AbortSignal): void {
+    signal?.throwIfAborted();
+    if (this.#closed !== undefined) throw driverClosed();
+  }
+
+  readonly snapshots: Snapshots = {
+    list: async () => (await this.#ready()).taken.list(),
+    get: async (id) => (await this.#ready()).taken.get(id),
+    remove: async (id) => (await this.#ready()).taken.remove(id),
+    fork: async (id, count, options, signal) => (await this.#ready()).taken.fork(id, count, options, signal),
+    diff: async (from, to) => (await this.#ready()).taken.diff(from, to),
+  };
+
+  #createAbove(
+    host: Host,
+    record: SnapshotRecord,
+    options: ForkOptions,
+    signal?: AbortSignal,
+  ): Promise<Sandbox> {
+    const { id: _, ...inherited } = record.spec;
+    const spec = {
+      ...inherited,
+      files: [],
+      limits: options.limits ?? inherited.limits,
+      network: options.network ?? inherited.network,
+      env: { ...inherited.env, ...options.env },
+      labels: { ...inherited.labels, ...options.labels },
+    };
+    const { image, lower } = record;
+    const { files: __, ...remembered } = spec;
+    const stack = { image, lower, spec: remembered };
+    const states = withEnvironment(record.shells, options.env ?? {});
+    const make = (): Promise<Sandbox> => {
+      this.#refuseIfOver(signal);
+      refuseOversized(spec.limits, capacityOf(host.space));
+      return this.#startNew(host, { stack, spec, snapshot: record.id, states }, signal);
+    };
+    return this.#tracked(make, signal);
+  }
+
+  /** What a snapshot consists of: an image, and directories above it, the topmost first. They are there as long as the snapshot is. */
+  async snapshotLayers(id: string): Promise<{ readonly image: string; readonly layers: readonly string[] }> {
+    return (await this.#ready()).taken.layersOf(id);
+  }
+
+  /** Its sandboxes' shells are started, so that a command costs what it costs in a session that is in use. */
+  pool(spec: SandboxSpec, options: PoolOptions): Pool {
+    this.#refuseIfOver();
+    if (spec.id !== undefined)
+      throw new AleError("id-invalid", "the sandboxes of a pool cannot all have one id", {
+        next: "leave `id` out of the pool's spec",
+      });
+    const source: PoolSource = {
+      create: async (signal) => {
+        const make = (): Promise<OciSandbox> =>
+          this.#create(() => resolveImage(this.home, spec.image), spec, { signal, waits: true });
+        const sandbox = await this.#tracked(make, signal);
+        await sandbox.shell.run(":");
+        return sandbox;
+      },
+      taken: (sandbox) => this.#running.get(sandbox.id)?.handOver(),
+      closed: () => this.#pools.delete(pool),
+    };
+    const concurrency = Math.max(1, Math.floor(this.#concurrency / 2));
+    const pool = new SandboxPool(source, { size: options.size, concurrency });
+    this.#pools.add(pool);
+    return pool;
+  }
+
+  list(): readonly Sandbox[] {
+    return [...this.#sandboxes.values()].filter((sandbox) => sandbox.endReason === undefined);
+  }
+
+  async reap(): Promise<ReapReport> {
+    requireRoot();
+    return reapDead(this.home, probeCgroups());
+  }
+
+  /** Those of a durable driver that do not run. */
+  async stoppedSandboxes(): Promise<readonly StoppedSandbox[]> {
+    const { host } = await this.#ready();
+    return stoppedIn(host.space, (id) => this.#running.has(id));
+  }
+
+  async lost(): Promise<Lost> {
+    return (await this.#ready()).lost;
+  }
+
+  /** Of a durable driver. Shells are captured, so that a resumed sandbox has them. */
+  async stopSandbox(id: string): Promise<void> {
+    await this.#ready();
+    const container = this.#running.get(id);
+    if (container === undefined) return;
+    const shells = this.#sandboxes.get(id)?.captureShells() ?? Promise.resolve([]);
+    await container.stop(await shells);
+  }
+
+  async resumeSandbox(id: string, signal?: AbortSignal): Promise<OciSandbox> {
+    const { host } = await this.#ready();
+    const make = async (): Promise<OciSandbox> => {
+      this.#refuseIfOver(signal);
+      // One that is just ending is waited for.
+      await this.#running.get(id)?.endingUnlessRunning();
+      const { container, shells } = await startStopped(host, id, this.#owner, this.#running.has(id));
+      return this.#present(container, shells, signal);
+    };
+    return this.#tracked(make, signal);
+  }
+
+  async removeStopped(id: string): Promise<void> {
+    const { host } = await this.#ready();
+    await removeStopped(host, id, this.#running.has(id));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.allSettled([...this.#pools].map((pool) => pool[Symbol.asyncDispose]()));
+    await Promise.allSettled(this.#creating);
+    const opened = await this.#opening?.catch(() => undefined);
+    const reason = opened?.host.durable ? "stopped" : "destroyed";
+    await Promise.all([...this.#running.values()].map((container) => container.destroy(reason)));
+    this.#denied[Symbol.dispose]();
+    await opened?.close();
+  }
+
+  #ready(): Promise<Opened> {
+    if (this.#closed !== undefined && this.#opening === undefined) return Promise.reject(driverClosed());
+    this.#opening ??= this.#open();
+    return this.#opening;
+  }
+
+  async #open(): Promise<Opened> {
+    const open = await openHost(this.home, this.#options);
+    const taken = new OciSnapshots({
+      host: open.host,
+      store: open.snapshots,
+      budgetBytes: open.budgetBytes,
+      createAbove: (...request) => this.#createAbove(open.host, ...request),
+    });
+    this.#opened = { ...open, taken };
+    return this.#opened;
+  }
+}
+
+function whyNotLogged(runtime: Runtime, wanted: boolean): string {
+  if (wanted)
+    return "refused calls do not appear in /dev/kmsg: auditd takes them, or the kernel has no audit";
+  return logsDenied(runtime)
+    ? "switched off by the driver's option `deniedCalls`"
+    : `${runtime.name} ${runtime.version} cannot have them logged; crun can (apt install crun)`;
+}
+
+const driverClosed = (): AleError =>
+  new AleError("driver-closed", "the sandbox driver has been closed", { next: "open another one" });

@@ -1,0 +1,174 @@
+import { randomBytes } from "node:crypto";
+import { totalmem } from "node:os";
+import { join } from "node:path";
+import { AleError } from "@ale/core";
+import { ReadWatch } from "../files/read-watch.ts";
+import { type CgroupHost, missingControllers, probeCgroups } from "../host/cgroup.ts";
+import { IdRanges } from "../host/id-ranges.ts";
+import { removeTreeAside } from "../host/mounts.ts";
+import { unmount } from "../host/native.ts";
+import { findRuntime, logsDenied, type Runtime, type RuntimeName, refusesHybrid } from "../host/runtime.ts";
+import { isSupportedMachine } from "../host/syscalls.ts";
+import { findTool } from "../host/tools.ts";
+import { ensureToolbox, type MountedToolbox, mountToolbox } from "../inside/toolbox.ts";
+import { SnapshotStore } from "../snapshot/snapshot-store.ts";
+import { adopt, endAll, type Lost } from "./adopt.ts";
+import type { Host } from "./container.ts";
+import { Launcher } from "./launcher.ts";
+import { LayerStore } from "./layer-store.ts";
+import { whyNotMapped } from "./mapping-probe.ts";
+import type { OciDriverOptions } from "./options.ts";
+import { reapDead } from "./reap.ts";
+import { lockSpace } from "./space-lock.ts";
+import { createSpace, durableSpace, prepareSpace } from "./state.ts";
+import { UserNamespaces } from "./user-namespaces.ts";
+
+/** Takes hold of a host for a driver: checks what is there, clears up after others, and opens what all its sandboxes share. */
+
+export interface OpenHost {
+  readonly host: Host;
+  readonly snapshots: SnapshotStore;
+  readonly budgetBytes: number;
+  /** Why sandboxes have no users of their own. */
+  readonly usersMissing: string | undefined;
+  /** Of a durable space. */
+  readonly lost: Lost;
+  /** When no sandbox is left that runs. */
+  close(): Promise<void>;
+}
+
+/** Throws an AleError that says what is missing and how to get it. */
+export async function openHost(home: string, options: OciDriverOptions): Promise<OpenHost> {
+  requireLinux();
+  requireRoot();
+  const runtime = requireRuntime(options.runtime);
+  const perl = requireTool("perl", "tool-missing", "perl-base");
+  const cgroups = requireCgroups();
+  await reapDead(home, cgroups);
+  const releases: (() => void | Promise<void>)[] = [];
+  const release = async (): Promise<void> => {
+    for (const one of releases.splice(0).reverse()) await one();
+  };
+  try {
+    const space = await openSpace(home, options.durable, cgroups, releases);
+    const unified = refusesHybrid(runtime) ? cgroups.unified : undefined;
+    const launcher = await Launcher.open({ perl, runtime: runtime.path, space, unified });
+    releases.push(() => launcher.close());
+    const reads = new ReadWatch();
+    releases.push(() => reads.close());
+    const { users, missing } = await openUsers(home, space, launcher, options);
+    releases.push(() => users?.[Symbol.dispose]());
+    const toolbox = openToolbox(home, space);
+    releases.push(() => void unmount(toolbox.mount));
+    const layers = new LayerStore(space);
+    const snapshots = new SnapshotStore(space, layers);
+    const lost = await adopt(space, layers, snapshots);
+    const durable = options.durable !== undefined;
+    const logDenied = options.deniedCalls !== "off" && logsDenied(runtime);
+    return {
+      host: { space, durable, runtime, cgroups, reads, launcher, layers, users, logDenied, toolbox },
+      snapshots,
+      budgetBytes: options.snapshotBytes ?? totalmem() / 2,
+      usersMissing: missing,
+      lost,
+      close: release,
+    };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+async function openSpace(
+  home: string,
+  durable: string | undefined,
+  cgroups: CgroupHost,
+  releases: (() => void | Promise<void>)[],
+): Promise<string> {
+  if (durable === undefined) {
+    const { directory } = createSpace(home, randomBytes(3).toString("hex"));
+    releases.push(() => removeTreeAside(directory));
+    return directory;
+  }
+  if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(durable))
+    throw new AleError("space-invalid", `${JSON.stringify(durable.slice(0, 80))} cannot name sandboxes`, {
+      next: "use 1 to 63 lower-case letters, digits and hyphens, beginning with a letter or digit",
+    });
+  const space = durableSpace(home, durable);
+  prepareSpace(space);
+  const lock = lockSpace(space);
+  releases.push(() => lock[Symbol.dispose]());
+  await endAll(space, cgroups);
+  return space;
+}
+
+function openToolbox(home: string, space: string): MountedToolbox {
+  const target = join(space, ".inside");
+  // A durable space's last owner may have left it.
+  while (unmount(target));
+  return mountToolbox(ensureToolbox(home), target);
+}
+
+async function openUsers(
+  home: string,
+  space: string,
+  launcher: Launcher,
+  options: OciDriverOptions,
+): Promise<{ users: UserNamespaces | undefined; missing: string | undefined }> {
+  const users = new UserNamespaces(launcher, new IdRanges(options.idRange));
+  const missing =
+    options.userns === "off"
+      ? "switched off by the driver's option `userns`"
+      : await whyNotMapped(space, join(home, "images"), users);
+  if (missing === undefined) return { users, missing };
+  users[Symbol.dispose]();
+  return { users: undefined, missing };
+}
+
+function requireLinux(): void {
+  if (process.platform !== "linux" || !isSupportedMachine())
+    throw new AleError("host-unsupported", `no sandboxes on ${process.platform}/${process.arch}`, {
+      next: "use Linux on x86-64 or arm64 (on macOS: inside a Linux virtual machine)",
+    });
+}
+
+function requireCgroups(): CgroupHost {
+  const cgroups = probeCgroups();
+  const missing = missingControllers(cgroups);
+  if (missing.length > 0)
+    throw new AleError(
+      "cgroup-missing",
+      `limits cannot be enforced: no ${missing.join(", ")} control group`,
+      {
+        next: "run on a host, or in a container, with a writable /sys/fs/cgroup that has these controllers",
+      },
+    );
+  return cgroups;
+}
+
+function requireRuntime(wanted?: RuntimeName): Runtime {
+  const runtime = findRuntime(wanted);
+  if (runtime === undefined)
+    throw new AleError(
+      "runtime-missing",
+      wanted === undefined ? "neither crun nor runc runs here" : `${wanted} does not run here`,
+      {
+        next: `apt install ${wanted ?? "crun"}`,
+      },
+    );
+  return runtime;
+}
+
+export function requireTool(name: string, code: string, debianPackage: string): string {
+  const tool = findTool(name);
+  if (tool === undefined)
+    throw new AleError(code, `${name} is not installed`, { next: `apt install ${debianPackage}` });
+  return tool;
+}
+
+export function requireRoot(): void {
+  if (process.getuid?.() !== 0)
+    throw new AleError("need-root", "sandboxes need root on this host", {
+      next: "run the same command with sudo",
+    });
+}
