@@ -86,7 +86,7 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
   refuseUnsafe(host, options, tokens);
   const audit = new AuditLog(join(home, "rock", "audit"));
   undo.defer(() => audit.close());
-  const driver = options.driver ?? openOciDriver({ home });
+  const driver = options.driver ?? openOciDriver({ home, durable: "server" });
   if (options.driver === undefined) undo.use(driver);
   const metrics = new Metrics();
   const service = undo.use(
