@@ -110,7 +110,7 @@ function processOf(request: ConfigRequest) {
 }
 
 function mountsOf(limits: Limits) {
-  const shm = Math.min(limits.diskBytes, limits.memoryBytes >> 2);
+  const shm = Math.min(limits.diskBytes, Math.floor(limits.memoryBytes / 4));
   const tmpfs = (destination: string, ...options: string[]) => ({
     destination,
     type: "tmpfs",
