@@ -52,7 +52,7 @@ export async function* packLayer(
 ): AsyncGenerator<Buffer> {
   const links = new Map<string, string>();
   let sinceYield = 0;
-  for (const path of walk(root, "")) {
+  for (const path of walk(root, "", report)) {
     // A big layer must not hold up everything else in this process.
     if (++sinceYield % 64 === 0) {
       await setImmediate();
@@ -68,11 +68,16 @@ export async function* packLayer(
 }
 
 /** Parents before children, siblings by name. */
-function* walk(root: string, directory: string): Generator<string> {
+function* walk(root: string, directory: string, report: PackReport): Generator<string> {
   for (const entry of readdirSync(join(root, directory), { withFileTypes: true }).sort(byName)) {
+    // In a layer such a name is an order to remove something.
+    if (entry.name.startsWith(WHITEOUT_PREFIX)) {
+      report.skipped++;
+      continue;
+    }
     const path = directory === "" ? entry.name : `${directory}/${entry.name}`;
     yield path;
-    if (entry.isDirectory()) yield* walk(root, path);
+    if (entry.isDirectory()) yield* walk(root, path, report);
   }
 }
 
