@@ -18,6 +18,8 @@ export { RUNTIMES, type RuntimeName } from "./host/runtime.ts";
 export { type ExportFormat, type ExportOptions, exportImage } from "./image/archive-export.ts";
 export { type ImportOptions, importImage } from "./image/archive-import.ts";
 export { AGENT, type BootstrapProgress } from "./image/bootstrap.ts";
+export { type BuildOptions, type BuildResult, buildImage } from "./image/build.ts";
+export type { BuildProgress } from "./image/build-progress.ts";
 export {
   BASE_IMAGE,
   baseImage,

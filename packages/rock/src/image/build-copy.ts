@@ -27,7 +27,10 @@ export interface CopyRequest {
 export interface CopyEntry {
   readonly header: TarHeader;
   /** Where a file's bytes are; an archive's are unpacked below the header's path. */
-  readonly content: { readonly path: string; readonly archive: boolean } | { readonly text: string } | undefined;
+  readonly content:
+    | { readonly path: string; readonly archive: boolean }
+    | { readonly text: string }
+    | undefined;
 }
 
 /** Sorted as they have to be written: parents first. Throws an AleError. */
@@ -38,9 +41,13 @@ export function planCopy(below: MergedTree, request: CopyRequest): CopyEntry[] {
   const several = nodes.length + request.inline.length > 1;
   const wantsDirectory = request.target.endsWith("/") || plan.isDirectory(request.target);
   if (several && !wantsDirectory)
-    throw new AleError("copy-ambiguous", `several files are copied to ${request.target}, which is no directory`, {
-      next: `write ${request.target}/ to make it one`,
-    });
+    throw new AleError(
+      "copy-ambiguous",
+      `several files are copied to ${request.target}, which is no directory`,
+      {
+        next: `write ${request.target}/ to make it one`,
+      },
+    );
   for (const node of nodes) {
     if (node.stat.isDirectory()) plan.directory(node, request.target);
     else if (request.extract && isArchive(node)) plan.archive(node, request.target);
@@ -175,16 +182,23 @@ class CopyPlan {
         content: undefined,
       });
     else if (stat.isFile())
-      this.#add({ header: { ...header, type: "file", size: stat.size }, content: { path: content, archive: false } });
+      this.#add({
+        header: { ...header, type: "file", size: stat.size },
+        content: { path: content, archive: false },
+      });
     else if (stat.isFIFO()) this.#add({ header: { ...header, type: "fifo", size: 0 }, content: undefined });
     // Sockets and devices are nothing that an image holds.
   }
 
   #add(entry: CopyEntry): void {
     if (namesOfPath(entry.header.path).some((name) => name.startsWith(WHITEOUT_PREFIX)))
-      throw new AleError("copy-blocked", `${entry.header.path} has a name that marks removed files in images`, {
-        next: "rename it, or leave it out with .dockerignore",
-      });
+      throw new AleError(
+        "copy-blocked",
+        `${entry.header.path} has a name that marks removed files in images`,
+        {
+          next: "rename it, or leave it out with .dockerignore",
+        },
+      );
     this.entries.push(entry);
   }
 
@@ -241,7 +255,7 @@ export async function* tarOfPlan(entries: readonly CopyEntry[]): AsyncGenerator<
 }
 
 function isArchive({ stat, path }: MergedNode): boolean {
-  if (!stat.isFile() || stat.size < 512) return false;
+  if (!stat.isFile()) return false;
   const fd = openSync(path, "r");
   const head = Buffer.alloc(512);
   try {
@@ -252,9 +266,13 @@ function isArchive({ stat, path }: MergedNode): boolean {
   if (head.toString("latin1", 257, 262) === "ustar") return true;
   const name = path.toLowerCase();
   if (/\.(tar\.(bz2|xz)|tbz2?|txz)$/.test(name))
-    throw new AleError("archive-unsupported", `ADD does not unpack ${name.slice(name.lastIndexOf("/") + 1)}`, {
-      next: "use a tar, tar.gz or tar.zst, or COPY it and unpack it with RUN",
-    });
+    throw new AleError(
+      "archive-unsupported",
+      `ADD does not unpack ${name.slice(name.lastIndexOf("/") + 1)}`,
+      {
+        next: "use a tar, tar.gz or tar.zst, or COPY it and unpack it with RUN",
+      },
+    );
   return compressionOfBytes(head) !== "none" && /\.(tar(\.\w+)?|tgz|tzst)$/.test(name);
 }
 
@@ -271,12 +289,27 @@ async function* unpackedBelow(prefix: string, path: string): AsyncGenerator<Uint
   for await (const entry of readTar(tar)) {
     const names = namesOfPath(entry.path);
     if (names.includes("..")) throw new AleError("layer-unsafe", `${entry.path} climbs out of the archive`);
-    if (names.length === 0 || names.some((name) => name.startsWith(WHITEOUT_PREFIX) || name === OPAQUE_MARKER)) continue;
-    if (entry.type === "character-device" || entry.type === "block-device" || entry.type === "other") continue;
+    if (
+      names.length === 0 ||
+      names.some((name) => name.startsWith(WHITEOUT_PREFIX) || name === OPAQUE_MARKER)
+    )
+      continue;
+    if (entry.type === "character-device" || entry.type === "block-device" || entry.type === "other")
+      continue;
     const below = (name: string): string => namesOfPath(`${prefix}/${name}`).join("/");
     const { type, mode, uid, gid, size, attributes } = entry;
     const linkname = type === "link" ? below(entry.linkname) : entry.linkname;
-    yield encodeHeader({ path: below(entry.path), type, mode, uid, gid, size, mtime: Math.floor(entry.mtime), linkname, attributes });
+    yield encodeHeader({
+      path: below(entry.path),
+      type,
+      mode,
+      uid,
+      gid,
+      size,
+      mtime: Math.floor(entry.mtime),
+      linkname,
+      attributes,
+    });
     if (type !== "file") continue;
     yield* entry.body();
     yield padding(size);

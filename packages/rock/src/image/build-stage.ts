@@ -23,10 +23,9 @@ export interface StageLayer {
 const DEFAULT_SHELL = ["/bin/sh", "-c"];
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /** Known without ARG, and never part of a step's identity: they say how the network is reached, not what is built. */
-export const PROXY_ARGS = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"].flatMap((name) => [
-  name,
-  name.toLowerCase(),
-]);
+export const PROXY_ARGS = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"].flatMap(
+  (name) => [name, name.toLowerCase()],
+);
 
 export class StageState {
   readonly layers: StageLayer[];
@@ -128,7 +127,8 @@ export class StageState {
         this.config.User = only(words(), "USER");
         break;
       case "SHELL":
-        if (json === undefined || json.length === 0) throw wrong('SHELL has the form ["program", "argument"]');
+        if (json === undefined || json.length === 0)
+          throw wrong('SHELL has the form ["program", "argument"]');
         this.shell = json;
         this.config.Shell = [...json];
         break;
@@ -145,7 +145,10 @@ export class StageState {
         this.config.ExposedPorts = { ...this.config.ExposedPorts, ...Object.fromEntries(words().map(port)) };
         break;
       case "VOLUME":
-        this.config.Volumes = { ...this.config.Volumes, ...Object.fromEntries(words().map((path) => [path, {}])) };
+        this.config.Volumes = {
+          ...this.config.Volumes,
+          ...Object.fromEntries(words().map((path) => [path, {}])),
+        };
         break;
       case "STOPSIGNAL":
         (this.config as Record<string, unknown>).StopSignal = only(words(), "STOPSIGNAL");

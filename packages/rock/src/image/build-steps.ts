@@ -78,8 +78,7 @@ export class StageBuilder {
     const { home, store, pull, registry, signal } = this.#build;
     try {
       const { mappedTo } = resolveImage(home, name);
-      if (mappedTo !== undefined)
-        this.#warn(line, `${name} stands for the local image ${mappedTo} here`);
+      if (mappedTo !== undefined) this.#warn(line, `${name} stands for the local image ${mappedTo} here`);
     } catch (error) {
       if (!(error instanceof AleError) || error.code !== "image-unknown" || pull === "never") throw error;
       await pullImage(home, name, { ...registry, ...(platform === undefined ? {} : { platform }) }, signal);
@@ -186,7 +185,9 @@ export class StageBuilder {
       throw wrong(`${keyword} has the form ${keyword} SOURCE… TARGET`);
     const remote = patterns.find((word) => /^(https?|git|ssh|ftp):\/\/|^git@/.test(word));
     if (remote !== undefined)
-      throw wrong(`${keyword} of ${remote} is not supported: fetch it yourself and COPY it, so that what is built is known`);
+      throw wrong(
+        `${keyword} of ${remote} is not supported: fetch it yourself and COPY it, so that what is built is known`,
+      );
     const tree = new MergedTree(state.directories(store));
     const fromName = flags.has("from") ? this.#expand(state, flags.get("from")!) : undefined;
     const source = fromName === undefined ? context : await this.#sourceOf(fromName, instruction.line);
@@ -294,9 +295,14 @@ export class StageBuilder {
   }
 }
 
-export const cachePath = (store: Store, key: string): string => join(store.root, "cache", `${hexOf(key)}.json`);
+export const cachePath = (store: Store, key: string): string =>
+  join(store.root, "cache", `${hexOf(key)}.json`);
 
-const normal = (path: string): string => `/${path.split("/").filter((name) => name !== "" && name !== ".").join("/")}`;
+const normal = (path: string): string =>
+  `/${path
+    .split("/")
+    .filter((name) => name !== "" && name !== ".")
+    .join("/")}`;
 
 function flagsOf({ keyword, flags }: Instruction, known: readonly string[]): Map<string, string> {
   const unknown = flags.find(({ name }) => !known.includes(name));
@@ -309,16 +315,19 @@ function modeOf(text: string): number {
   return Number.parseInt(text, 8);
 }
 
-/** In a here-document only variables are put in: quotes are its own text. */
+/** In a here-document only variables are put in: quotes and escapes are its own text. */
 function expandText(content: string, state: StageState, { escapeMark }: Dockerfile): string {
-  return content
-    .split(/(["'])/)
-    .map((part) => (part === '"' || part === "'" ? part : expandWord(part, state.lookup, escapeMark)))
-    .join("");
+  const token = /[\\`].|\$\{(?:[^{}]|\{[^{}]*\})*\}|\$[A-Za-z_]\w*/gs;
+  return content.replace(token, (found) =>
+    found.startsWith("$") ? expandWord(found, state.lookup, escapeMark) : found,
+  );
 }
 
 /** The program of a RUN, and how it is shown. */
-function commandOf(state: StageState, { json, text, heredocs }: Instruction): { argv: string[]; text: string } {
+function commandOf(
+  state: StageState,
+  { json, text, heredocs }: Instruction,
+): { argv: string[]; text: string } {
   if (json !== undefined) return { argv: [...json], text };
   if (text === "") throw wrong("RUN needs a command");
   if (heredocs.length === 0) return { argv: [...state.shell, text], text };

@@ -4,15 +4,15 @@ import { AleError, Limits, suggest } from "@ale/core";
 import { OciDriver } from "../oci/driver.ts";
 import { contextSource } from "./build-context.ts";
 import type { BuildProgress } from "./build-progress.ts";
-import { StageBuilder } from "./build-steps.ts";
 import { PROXY_ARGS, type StageState, wrong } from "./build-stage.ts";
+import { StageBuilder } from "./build-steps.ts";
 import { type Dockerfile, dockerfileError, type Instruction, parseDockerfile } from "./dockerfile.ts";
 import { expandWord, splitWords } from "./dockerfile-words.ts";
 import type { LocalImage } from "./local-image.ts";
 import { hostPlatform } from "./manifest.ts";
 import { setName } from "./names.ts";
-import type { RegistryOptions } from "./registry.ts";
 import { canonicalName } from "./reference.ts";
+import type { RegistryOptions } from "./registry.ts";
 import { clearDeadStages, holdStore, openStore, type Store, writeFailure } from "./store.ts";
 import { keepImage, localImageOf } from "./stored-image.ts";
 
@@ -89,7 +89,6 @@ export async function buildImage(
 
 class Build {
   readonly #home: string;
-  readonly #store: Store;
   readonly #options: BuildOptions;
   readonly #signal: AbortSignal | undefined;
   readonly #name: string;
@@ -104,7 +103,6 @@ class Build {
 
   constructor(home: string, store: Store, options: BuildOptions, signal?: AbortSignal) {
     this.#home = home;
-    this.#store = store;
     this.#options = options;
     this.#signal = signal;
     this.#path = options.dockerfile ?? join(options.context, "Dockerfile");
@@ -155,7 +153,8 @@ class Build {
   }
 
   #report(progress: BuildProgress): void {
-    if (progress.type === "warning") this.#warnings.push(`${this.#name}:${progress.line}: ${progress.message}`);
+    if (progress.type === "warning")
+      this.#warnings.push(`${this.#name}:${progress.line}: ${progress.message}`);
     this.#options.onProgress?.(progress);
   }
 
@@ -189,7 +188,11 @@ class Build {
     try {
       return work();
     } catch (error) {
-      if (error instanceof AleError && error.code === "dockerfile-invalid" && !error.message.startsWith(`${this.#name}:`))
+      if (
+        error instanceof AleError &&
+        error.code === "dockerfile-invalid" &&
+        !error.message.startsWith(`${this.#name}:`)
+      )
         throw dockerfileError(this.#name, line, error.message, error.next);
       throw error;
     }
@@ -228,7 +231,8 @@ class Build {
     const names = this.#stages.flatMap(({ name }) => name ?? []);
     const meant = suggest(target, names);
     throw new AleError("stage-unknown", `${this.#name} has no stage ${target}`, {
-      next: meant === undefined ? `its stages are ${names.join(", ") || "not named"}` : `did you mean ${meant}?`,
+      next:
+        meant === undefined ? `its stages are ${names.join(", ") || "not named"}` : `did you mean ${meant}?`,
     });
   }
 
@@ -263,10 +267,16 @@ class Build {
   #warnAboutArgs(): void {
     const declared = this.#file.instructions
       .filter(({ keyword }) => keyword === "ARG")
-      .flatMap(({ text }) => splitWords(text, this.#file.escapeMark).map((word) => word.replace(/=.*$/s, "")));
+      .flatMap(({ text }) =>
+        splitWords(text, this.#file.escapeMark).map((word) => word.replace(/=.*$/s, "")),
+      );
     for (const name of Object.keys(this.#options.args ?? {}))
       if (!declared.includes(name) && !PROXY_ARGS.includes(name))
-        this.#report({ type: "warning", line: 1, message: `the argument ${name} is not used: there is no ARG ${name}` });
+        this.#report({
+          type: "warning",
+          line: 1,
+          message: `the argument ${name} is not used: there is no ARG ${name}`,
+        });
   }
 }
 
