@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { AleError, type Limits } from "@ale/core";
-import type { OciDriver } from "../oci/driver.ts";
+import type { OciDriver } from "../oci/oci-driver.ts";
 import { packLayer } from "./layer-pack.ts";
 import type { LayerRecord } from "./layers.ts";
 import type { LocalImage } from "./local-image.ts";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { AleError, type Limits } from "@ale/core";
-import type { OciDriver } from "../oci/driver.ts";
+import type { OciDriver } from "../oci/oci-driver.ts";
 import { type CopySource, layerSource } from "./build-context.ts";
 import { type CopyEntry, digestOfPlan, planCopy, planDirectory, tarOfPlan } from "./build-copy.ts";
 import type { BuildProgress } from "./build-progress.ts";

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { AleError, Limits, suggest } from "@ale/core";
-import { OciDriver } from "../oci/driver.ts";
+import { OciDriver } from "../oci/oci-driver.ts";
 import { contextSource } from "./build-context.ts";
 import type { BuildProgress } from "./build-progress.ts";
 import { PROXY_ARGS, type StageState, wrong } from "./build-stage.ts";
