@@ -4,6 +4,9 @@ import { EXIT } from "./exit-codes.ts";
 
 /** The process around the CLI: signals, broken pipes, the exit code. Everything else is in cli.ts. */
 
+// An ordinary user can have sandboxes in a namespace that only a fresh process can enter.
+if (process.getuid?.() !== 0) (await import("@ale/rock")).enterRootless();
+
 const controller = new AbortController();
 
 function stop(exitCode: number): void {

@@ -14,6 +14,7 @@ export { findSocket } from "./docker/socket.ts";
 export { defaultHome } from "./host/home.ts";
 export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
 export { type Check, probeHost } from "./host/probe.ts";
+export { enterRootless, isRootless, rootlessObstacle } from "./host/rootless.ts";
 export { RUNTIMES, type RuntimeName } from "./host/runtime.ts";
 export { type ExportFormat, type ExportOptions, exportImage } from "./image/archive-export.ts";
 export { type ImportOptions, importImage } from "./image/archive-import.ts";

@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 
 /** The host's control groups: which kind there is, and what a sandbox left in them. */
@@ -62,11 +71,22 @@ function v2Controllers(mountPoint: string): string[] {
 }
 
 function isWritable(hierarchy: string): boolean {
+  const parent = join(hierarchy, CGROUP_PARENT);
   try {
-    mkdirSync(join(hierarchy, CGROUP_PARENT));
+    mkdirSync(parent);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EEXIST";
+    return (error as NodeJS.ErrnoException).code === "EEXIST" && mayWrite(parent);
+  }
+}
+
+/** Another user may have made it. */
+function mayWrite(directory: string): boolean {
+  try {
+    accessSync(directory, constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

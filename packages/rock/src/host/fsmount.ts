@@ -1,6 +1,7 @@
 import { closeSync, readSync } from "node:fs";
 import koffi from "koffi";
 import { MS_NODEV, MS_NOSUID, mount, SystemCallError } from "./native.ts";
+import { isRootless } from "./rootless.ts";
 
 /**
  * Overlays of many layers. The old mount call takes its options in one page, room for some two hundred short names; the newer calls
@@ -31,6 +32,10 @@ const NUMBER = { move_mount: 429, fsopen: 430, fsconfig: 431, fsmount: 432 } as 
  * it can be read, copied and put under another.
  */
 const SELF_CONTAINED = { redirect_dir: "off", metacopy: "off", index: "off" } as const;
+/** Where root is an ordinary user of the host, overlayfs keeps its notes in attributes that he may write. */
+const SELF_CONTAINED_ROOTLESS = { ...SELF_CONTAINED, redirect_dir: "nofollow" } as const;
+
+const settingsHere = () => (isRootless() ? SELF_CONTAINED_ROOTLESS : SELF_CONTAINED);
 
 type Argument = readonly ["int" | "long" | "const char *" | "void *", string | number | null];
 let library: { syscall(number: number, ...rest: unknown[]): number } | undefined;
@@ -52,7 +57,8 @@ export function mountLayers({ target, lower, upper, work }: OverlayRequest): voi
 const ONE_PAGE = 150;
 
 function mountWithOptions(target: string, upper: string, work: string, lower: readonly string[]): void {
-  const settings = Object.entries(SELF_CONTAINED).map(([key, value]) => `${key}=${value}`);
+  const settings = Object.entries(settingsHere()).map(([key, value]) => `${key}=${value}`);
+  if (isRootless()) settings.push("userxattr");
   const data = [`lowerdir=${lower.join(":")},upperdir=${upper},workdir=${work},volatile`, ...settings].join(
     ",",
   );
@@ -67,7 +73,8 @@ function mountWithManyLayers(target: string, upper: string, work: string, lower:
     for (const path of lower) set("lowerdir+", path);
     set("upperdir", upper);
     set("workdir", work);
-    for (const [key, value] of Object.entries(SELF_CONTAINED)) set(key, value);
+    for (const [key, value] of Object.entries(settingsHere())) set(key, value);
+    if (isRootless()) configure(fs, FSCONFIG_SET_FLAG, "userxattr", null);
     configure(fs, FSCONFIG_SET_FLAG, "volatile", null);
     configure(fs, FSCONFIG_CMD_CREATE, null, null);
     const attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;

@@ -4,6 +4,7 @@ import { baseImage } from "../image/image.ts";
 import { missingControllers, probeCgroups } from "./cgroup.ts";
 import { removeTree } from "./mounts.ts";
 import { mount, unmount } from "./native.ts";
+import { isRootless, rootlessObstacle } from "./rootless.ts";
 import { findRuntime } from "./runtime.ts";
 import { isSupportedMachine } from "./syscalls.ts";
 import { findTool } from "./tools.ts";
@@ -39,7 +40,14 @@ function platform(): Check {
 
 function root(): Check {
   const uid = process.getuid?.() ?? -1;
-  return check("root", uid === 0, `running as uid ${uid}`, "run the same command with sudo");
+  const why = uid === 0 ? undefined : rootlessObstacle();
+  const detail = isRootless()
+    ? "an ordinary user, as root of a namespace of his own"
+    : `running as uid ${uid}`;
+  const fix =
+    why ??
+    "run the same command with sudo, or through ./ale, which makes an ordinary user root of a namespace";
+  return check("root", uid === 0, detail, fix);
 }
 
 function runtime(): Check {

@@ -39,12 +39,14 @@ export interface RunRequest {
   readonly state: string;
   readonly bundle: string;
   readonly id: string;
+  /** Whether it makes control groups. */
+  readonly groups: boolean;
 }
 
 /** Arguments that make the runtime start a container and wait for its end. */
-export function runArguments(runtime: Runtime, { state, bundle, id }: RunRequest): string[] {
+export function runArguments(runtime: Runtime, { state, bundle, id, groups }: RunRequest): string[] {
   const options: Record<RuntimeName, string[]> = {
-    crun: ["--cgroup-manager=cgroupfs"],
+    crun: [`--cgroup-manager=${groups ? "cgroupfs" : "disabled"}`],
     runc: [],
   };
   return ["--root", state, ...options[runtime.name], "run", "--bundle", bundle, id];

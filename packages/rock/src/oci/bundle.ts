@@ -7,7 +7,7 @@ import { starterArgv } from "../inside/init.ts";
 import { INSIDE, type MountedToolbox } from "../inside/toolbox.ts";
 import type { Launcher } from "./launcher.ts";
 import type { LayerPlace } from "./layer.ts";
-import { ociConfig } from "./oci-config.ts";
+import { ociConfig, type UserMappings } from "./oci-config.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
 import { compiledSeccomp } from "./seccomp-compile.ts";
 
@@ -28,6 +28,10 @@ export interface BundleHost {
   readonly runtime: Runtime;
   readonly logDenied: boolean;
   readonly toolbox: MountedToolbox;
+  /** Whether limits are those of control groups. */
+  readonly groups: boolean;
+  /** Of a sandbox without users of its own that still has a namespace of its own for them. */
+  readonly sharedUsers: UserMappings | undefined;
 }
 
 /** The arguments that run it. */
@@ -42,16 +46,21 @@ export function writeBundle(host: BundleHost, request: BundleRequest): readonly 
       { source: launcher.seen(writeHosts(layer.hosts, id, users)), destination: "/etc/hosts" },
       { source: launcher.seen(host.toolbox.mount), destination: INSIDE, readonly: true },
     ],
-    users,
+    users: users === undefined ? host.sharedUsers : mappingsOf(users),
     init: starterArgv(host.toolbox.perl),
     limits,
-    cgroupsPath: cgroupsPath(id),
+    cgroupsPath: host.groups ? cgroupsPath(id) : undefined,
     compileSeccomp: compiledSeccomp,
     logDenied: host.logDenied,
   });
   writeFileSync(join(layer.bundle, "config.json"), JSON.stringify(config));
   const [bundle, state] = [launcher.seen(layer.bundle), launcher.seen(layer.runtime)];
-  return runArguments(host.runtime, { state, bundle, id });
+  return runArguments(host.runtime, { state, bundle, id, groups: host.groups });
+}
+
+function mappingsOf({ first, size }: SandboxUsers): UserMappings {
+  const mappings = [{ containerID: 0, hostID: first, size }];
+  return { uids: mappings, gids: mappings };
 }
 
 /** The runtime enters the root with the rights of the sandbox's own root; nobody else may. */

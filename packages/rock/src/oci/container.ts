@@ -6,15 +6,12 @@ import { Tree } from "../files/tree.ts";
 import { type CgroupHost, killGroup, removeGroup } from "../host/cgroup.ts";
 import { addCounters, type GroupCounters, readCounters } from "../host/cgroup-stats.ts";
 import { unmount } from "../host/native.ts";
-import type { Runtime } from "../host/runtime.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
-import type { MountedToolbox } from "../inside/toolbox.ts";
 import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { Activity } from "./activity.ts";
-import { writeBundle } from "./bundle.ts";
-import type { Launcher } from "./launcher.ts";
+import { type BundleHost, writeBundle } from "./bundle.ts";
 import { makeLayer, prepareLayer, usageOf } from "./layer.ts";
 import type { LayerStore } from "./layer-store.ts";
 import { mountOverlay } from "./overlay.ts";
@@ -28,21 +25,16 @@ import type { UserNamespaces } from "./user-namespaces.ts";
 
 /** One sandbox's life on the host: layers, mounts, processes, and the removal of all of it. */
 
-export interface Host {
+export interface Host extends BundleHost {
   /** The driver's directory. */
   readonly space: string;
   /** Files are kept unless they are destroyed. */
   readonly durable: boolean;
-  readonly runtime: Runtime;
   readonly cgroups: CgroupHost;
   readonly reads: ReadWatch;
-  readonly launcher: Launcher;
   readonly layers: LayerStore;
   /** Undefined: sandboxes share the host's users. */
   readonly users: UserNamespaces | undefined;
-  /** Whether the kernel logs what the filter refuses. */
-  readonly logDenied: boolean;
-  readonly toolbox: MountedToolbox;
 }
 
 /** The driver, as its containers know it: told of each from its first process to its last trace, so that it can always end it. */

@@ -1,12 +1,12 @@
 # Starts container runtimes for a driver, one per request. It exists because of what starting a process costs a large one: the
 # page tables of a trainer with a heap of 300 MB take 13 ms to copy, those of this program 0.3 ms, and nobody's event loop waits.
 # Arguments: system call numbers, where the v2 hierarchy of a hybrid host is mounted (or nothing), the runtime, the driver's directory,
-# where that directory is to be seen. Each runtime gets as stdin and stdout a connection to `control.sock` in that directory, on which
+# where that directory is to be seen, whether root is an ordinary user of the host. Each runtime gets as stdin and stdout a connection to `control.sock` in that directory, on which
 # it first says whose it is. Requests on fd 0, replies on fd 1, in the frames of init.pl. When the driver goes, fd 0 ends, and so does this.
 $0 = 'ale-launcher';
 $SIG{PIPE} = 'IGNORE';
 binmode STDIN; binmode STDOUT;
-my ($numbers, $unified, $runtime, $space, $place) = @ARGV;
+my ($numbers, $unified, $runtime, $space, $place, $rootless) = @ARGV;
 my %number = split ' ', $numbers;
 my ($NEWNS, $NEWUSER, $MS_REC, $MS_SLAVE, $MS_MOVE, $MNT_DETACH, $WNOHANG) = (0x20000, 0x10000000, 0x4000, 0x80000, 0x2000, 2, 1);
 
@@ -25,7 +25,11 @@ sub refuse { reply('refused', "$_[0]: $!"); exit 1 }
 }
 
 # crun refuses a host that keeps some controllers on v1 and others on v2. It works where it does not see the v2 hierarchy.
-if ($unified ne '') { syscall($number{umount2}, $unified, $MNT_DETACH) == 0 or refuse("umount $unified") }
+# What was mounted by a more privileged namespace cannot be unmounted, but be covered together with what is beside it.
+if ($unified ne '') {
+  my ($tmpfs, $none, $all) = ('tmpfs', 'mode=755,size=4k', $unified =~ s{/[^/]+$}{}r);
+  syscall($number{umount2}, $unified, $MNT_DETACH) == 0 or syscall($number{mount}, $tmpfs, $all, $tmpfs, 0, $none) == 0 or refuse("umount $unified");
+}
 
 # A runtime copies itself into sealed memory and starts again, so that no container can overwrite it on the host; unless it finds itself
 # sealed already. One sealed copy serves all.
@@ -50,11 +54,51 @@ open(my $signals, '<&=', $signal_fd) or refuse('signalfd');
 
 my (%ids, %pids, %held);
 
+# What the kernel counts for a user it counts in his namespace and in those above it. So that the processes of one sandbox are counted
+# apart from all others, its runtime begins in a namespace of its own, with the same users. What parent and child each have to do for that.
+sub apart {
+  my ($ready_r, $ready_w, $done_r, $done_w);
+  pipe($ready_r, $ready_w) && pipe($done_r, $done_w) or return;
+  my $parent = sub {
+    my ($pid) = @_;
+    close $_ for $ready_w, $done_r;
+    sysread($ready_r, my $said, 1) && write_maps($pid, map { everybody($_) } 'uid', 'gid');
+    close $done_w;
+  };
+  my $child = sub {
+    close $_ for $ready_r, $done_w;
+    syscall($number{unshare}, $NEWUSER) == 0 or die "unshare: $!\n";
+    syswrite($ready_w, '1');
+    sysread($done_r, my $end, 1);
+  };
+  ($parent, $child);
+}
+
+# Each as himself. A range may not span two of ours.
+sub everybody {
+  my ($kind) = @_;
+  open(my $in, '<', "/proc/self/${kind}_map") or return '';
+  join '', map { my ($inside, undef, $size) = split; "$inside $inside $size\n" } <$in>;
+}
+
+# Undef, or what went wrong.
+sub write_maps {
+  my ($pid, %map);
+  ($pid, @map{qw(uid gid)}) = @_;
+  for my $kind (qw(uid gid)) {
+    my $file = "/proc/$pid/${kind}_map";
+    open(my $out, '>', $file) or return "$file: $!";
+    defined syswrite($out, $map{$kind}) or return "$file: $!";
+  }
+  undef;
+}
+
 sub launch {
   my ($id, $log, @argv) = @_;
+  my ($apart, $go_apart) = $rootless ? apart() : ();
   my $pid = fork;
   return reply('exit', $id, 127) if !defined $pid;
-  if ($pid) { @ids{$pid} = $id; $pids{$id} = $pid; return }
+  if ($pid) { @ids{$pid} = $id; $pids{$id} = $pid; $apart && $apart->($pid); return }
   open(STDERR, '>', $log);
   syscall($number{setsid});
   my $nothing = pack('Q', 0);
@@ -64,6 +108,7 @@ sub launch {
   socket($control, 1, 1, 0) && connect($control, pack('S a*', 1, "control.sock\0")) or die "control.sock: $!\n";
   syswrite($control, $id);
   syscall($number{dup3}, fileno $control, $_, 0) for 0, 1;
+  $go_apart->() if $go_apart;
   chdir '/';
   { exec { $program } $runtime, @argv }
   print STDERR "cannot start $runtime: $!\n";
@@ -87,22 +132,23 @@ sub user_namespace {
   close $_ for $ready_w, $hold_r;
   $held{$id} = $hold_w;
   sysread($ready_r, my $said, 256);
-  if ($said eq 'ok') {
-    for my $file ("/proc/$pid/uid_map", "/proc/$pid/gid_map") {
-      my $out;
-      open($out, '>', $file) && defined syswrite($out, $map) or $said = "$file: $!";
-    }
-  }
+  if ($said eq 'ok') { $said = write_maps($pid, $map, $map) // 'ok' }
   return reply('userns', $id, $pid) if $said eq 'ok';
   delete $held{$id};
   reply('no-userns', $id, $said);
+}
+
+# A runtime's child is PID 1 of its container.
+sub children_of {
+  my ($parent) = @_;
+  grep { open(my $stat, '<', "/proc/$_/stat") && <$stat> =~ /\) \S (\d+) / && $1 == $parent } map { m{/(\d+)/} } glob '/proc/[0-9]*/';
 }
 
 my %handlers = (
   userns => \&user_namespace,
   release => sub { my ($id) = @_; delete $held{$id} },
   launch => \&launch,
-  kill => sub { my ($id) = @_; kill 9, $pids{$id} if $pids{$id} },
+  kill => sub { my ($id) = @_; kill 9, children_of($pids{$id}), $pids{$id} if $pids{$id} },
 );
 
 reply('ready');

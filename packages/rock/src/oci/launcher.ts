@@ -6,6 +6,7 @@ import { join, relative } from "node:path";
 import { AleError } from "@ale/core";
 import { isMountPoint } from "../host/mounts.ts";
 import { MS_BIND, MS_SHARED, mount } from "../host/native.ts";
+import { isRootless } from "../host/rootless.ts";
 import { syscallNumbers } from "../host/syscalls.ts";
 import { encodeFrame, FrameReader } from "../inside/control.ts";
 
@@ -56,7 +57,15 @@ export class Launcher {
     const server = createServer();
     await listen(server, space);
     const program = join(import.meta.dirname, "launcher.pl");
-    const argv = [program, syscallNumbers(), unified ?? "", request.runtime, space, place];
+    const argv = [
+      program,
+      syscallNumbers(),
+      unified ?? "",
+      request.runtime,
+      space,
+      place,
+      isRootless() ? "1" : "",
+    ];
     // Detached: Ctrl-C in the owner's terminal is for the owner, who then ends its sandboxes in order.
     const child = spawn(request.perl, argv, {
       stdio: ["pipe", "pipe", "inherit"],

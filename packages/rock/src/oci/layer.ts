@@ -24,6 +24,7 @@ import {
   mount,
   type SystemCallError,
 } from "../host/native.ts";
+import { isRootless } from "../host/rootless.ts";
 import { findTool } from "../host/tools.ts";
 
 /**
@@ -78,7 +79,8 @@ export const liesInMemory = (directory: string): boolean => statfsSync(directory
 export async function makeLayer(place: LayerPlace, limits: Limits): Promise<void> {
   mkdirSync(place.directory, { recursive: true, mode: 0o700 });
   try {
-    if (fitsInMemory(limits)) mountMemory(place, limits.diskBytes);
+    // An ordinary user has no loop devices.
+    if (fitsInMemory(limits) || isRootless()) mountMemory(place, limits.diskBytes);
     else await mountDisk(place, limits.diskBytes);
     mkdirSync(place.upper, { mode: 0o755 });
     prepareLayer(place);

@@ -3,6 +3,17 @@ import { type SeccompProfile, seccompProfile } from "./seccomp.ts";
 
 /** The OCI runtime configuration of one sandbox. Pure: everything about the host comes in as arguments. */
 
+interface IdMapping {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
+}
+
+export interface UserMappings {
+  readonly uids: readonly IdMapping[];
+  readonly gids: readonly IdMapping[];
+}
+
 export interface ConfigRequest {
   readonly rootfs: string;
   readonly hostname: string;
@@ -15,9 +26,10 @@ export interface ConfigRequest {
   /** Argument vector of PID 1. */
   readonly init: readonly string[];
   readonly limits: Limits;
-  readonly cgroupsPath: string;
-  /** The sandbox's users are `size` numbers of the host from `first` on. Without it they are the host's own. */
-  readonly users?: { readonly first: number; readonly size: number } | undefined;
+  /** Undefined: there are no control groups; processes are then counted by the kernel's limit for users (the runtime and PID 1 are two more), and nothing else is limited. */
+  readonly cgroupsPath: string | undefined;
+  /** Which numbers of the host the sandbox's users and groups are. Without it they are the host's own. */
+  readonly users?: UserMappings | undefined;
   /** Whether the kernel logs what the filter refuses. */
   readonly logDenied: boolean;
   /** Null: leave the compilation to the runtime. */
@@ -72,17 +84,18 @@ export function ociConfig(request: ConfigRequest) {
       maskedPaths: MASKED,
       readonlyPaths: READ_ONLY,
       seccomp: request.logDenied ? { ...seccomp, flags: ["SECCOMP_FILTER_FLAG_LOG"] } : seccomp,
-      cgroupsPath: request.cgroupsPath,
-      resources: resourcesOf(request.limits),
+      ...(request.cgroupsPath === undefined
+        ? {}
+        : { cgroupsPath: request.cgroupsPath, resources: resourcesOf(request.limits) }),
     },
   };
 }
 
-function namespacesOf(users: ConfigRequest["users"]) {
+function namespacesOf(users: UserMappings | undefined) {
   const shared = ["pid", "ipc", "uts", "mount", "cgroup", "network"].map((type) => ({ type }));
   if (users === undefined) return { namespaces: shared };
-  const mappings = [{ containerID: 0, hostID: users.first, size: users.size }];
-  return { namespaces: [...shared, { type: "user" }], uidMappings: mappings, gidMappings: mappings };
+  const { uids, gids } = users;
+  return { namespaces: [...shared, { type: "user" }], uidMappings: uids, gidMappings: gids };
 }
 
 function processOf(request: ConfigRequest) {
@@ -102,6 +115,9 @@ function processOf(request: ConfigRequest) {
     rlimits: [
       { type: "RLIMIT_NOFILE", soft: 1024, hard: 1024 },
       { type: "RLIMIT_CORE", soft: 0, hard: 0 },
+      ...(request.cgroupsPath === undefined
+        ? [{ type: "RLIMIT_NPROC", soft: request.limits.pids + 2, hard: request.limits.pids + 2 }]
+        : []),
     ],
     noNewPrivileges: true,
     // PID 1 raises this for everything it starts, so that memory pressure ends the workload and never the sandbox.

@@ -4,7 +4,6 @@ import { probeCgroups } from "../host/cgroup.ts";
 import { deniedCallsAreLogged } from "../host/denied-calls.ts";
 import { defaultHome } from "../host/home.ts";
 import { Limiter } from "../host/limiter.ts";
-import { logsDenied, type Runtime } from "../host/runtime.ts";
 import { resolveImage } from "../image/image.ts";
 import type { LocalImage } from "../image/local-image.ts";
 import { type PoolSource, SandboxPool } from "../pool/pool.ts";
@@ -17,6 +16,7 @@ import type { Snapshots } from "../port/snapshots.ts";
 import { OciSnapshots } from "../snapshot/oci-snapshots.ts";
 import type { SnapshotRecord } from "../snapshot/snapshot-store.ts";
 import type { Lost } from "./adopt.ts";
+import { capabilityRecord, refuseUnenforced } from "./capability-record.ts";
 import { capacityOf, refuseOversized } from "./capacity.ts";
 import { type Host, type Owner, RunningContainer } from "./container.ts";
 import { type DeniedCall, DeniedCalls } from "./denied-calls.ts";
@@ -72,28 +72,10 @@ export class OciDriver implements SandboxDriver {
 
   async capabilities(): Promise<Capabilities> {
     const { host, usersMissing } = await this.#ready();
-    const { cgroups, runtime, logDenied, users } = host;
-    this.#logged ??= logDenied
+    this.#logged ??= host.logDenied
       ? deniedCallsAreLogged(requireTool("perl", "tool-missing", "perl-base"))
       : false;
-    const logged = await this.#logged;
-    return {
-      driver: "oci",
-      runtime: `${runtime.name} ${runtime.version}`,
-      rootless: false,
-      cgroup: cgroups.kind,
-      userns: users !== undefined,
-      idmap: users !== undefined,
-      enforces: { cpu: true, memory: true, pids: true, disk: true },
-      quota: ["tmpfs", "loop"],
-      network: ["none"],
-      trace: logged ? ["kernel-log"] : [],
-      checkpoint: "layers",
-      weaker: [
-        ...(usersMissing === undefined ? [] : [{ what: "userns", why: usersMissing }]),
-        ...(logged ? [] : [{ what: "trace", why: whyNotLogged(runtime, logDenied) }]),
-      ],
-    };
+    return capabilityRecord(host, { usersMissing, logged: await this.#logged });
   }
 
   /**
@@ -134,6 +116,7 @@ export class OciDriver implements SandboxDriver {
     this.#refuseIfOver(options.signal);
     const { host } = await this.#ready();
     refuseOversized(spec.limits, capacityOf(host.space));
+    refuseUnenforced(host, this.#options.unenforced);
     const { files: _, ...remembered } = spec;
     const stack = { image: imageOf(), spec: remembered, lower: [] };
     const { waits = false } = options;
@@ -224,6 +207,7 @@ export class OciDriver implements SandboxDriver {
     const make = (): Promise<Sandbox> => {
       this.#refuseIfOver(signal);
       refuseOversized(spec.limits, capacityOf(host.space));
+      refuseUnenforced(host, this.#options.unenforced);
       return this.#startNew(host, { stack, spec, snapshot: record.id, states }, signal);
     };
     return this.#tracked(make, signal);
@@ -335,14 +319,6 @@ export class OciDriver implements SandboxDriver {
     this.#opened = { ...open, taken };
     return this.#opened;
   }
-}
-
-function whyNotLogged(runtime: Runtime, wanted: boolean): string {
-  if (wanted)
-    return "refused calls do not appear in /dev/kmsg: auditd takes them, or the kernel has no audit";
-  return logsDenied(runtime)
-    ? "switched off by the driver's option `deniedCalls`"
-    : `${runtime.name} ${runtime.version} cannot have them logged; crun can (apt install crun)`;
 }
 
 const driverClosed = (): AleError =>

@@ -7,6 +7,7 @@ import { type CgroupHost, missingControllers, probeCgroups } from "../host/cgrou
 import { IdRanges } from "../host/id-ranges.ts";
 import { removeTreeAside } from "../host/mounts.ts";
 import { unmount } from "../host/native.ts";
+import { everybodyHere, isRootless, rootlessObstacle } from "../host/rootless.ts";
 import { findRuntime, logsDenied, type Runtime, type RuntimeName, refusesHybrid } from "../host/runtime.ts";
 import { isSupportedMachine } from "../host/syscalls.ts";
 import { findTool } from "../host/tools.ts";
@@ -41,9 +42,11 @@ export interface OpenHost {
 export async function openHost(home: string, options: OciDriverOptions): Promise<OpenHost> {
   requireLinux();
   requireRoot();
-  const runtime = requireRuntime(options.runtime);
+  const rootless = isRootless();
+  const runtime = requireRuntime(rootless ? "crun" : options.runtime);
   const perl = requireTool("perl", "tool-missing", "perl-base");
-  const cgroups = requireCgroups();
+  const cgroups = probeCgroups();
+  const groups = missingControllers(cgroups).length === 0;
   await reapDead(home, cgroups);
   const releases: (() => void | Promise<void>)[] = [];
   const release = async (): Promise<void> => {
@@ -66,7 +69,20 @@ export async function openHost(home: string, options: OciDriverOptions): Promise
     const durable = options.durable !== undefined;
     const logDenied = options.deniedCalls !== "off" && logsDenied(runtime);
     return {
-      host: { space, durable, runtime, cgroups, reads, launcher, layers, users, logDenied, toolbox },
+      host: {
+        space,
+        durable,
+        runtime,
+        cgroups,
+        groups,
+        sharedUsers: rootless ? everybodyHere() : undefined,
+        reads,
+        launcher,
+        layers,
+        users,
+        logDenied,
+        toolbox,
+      },
       snapshots,
       budgetBytes: options.snapshotBytes ?? totalmem() / 2,
       usersMissing: missing,
@@ -115,6 +131,11 @@ async function openUsers(
   launcher: Launcher,
   options: OciDriverOptions,
 ): Promise<{ users: UserNamespaces | undefined; missing: string | undefined }> {
+  if (isRootless())
+    return {
+      users: undefined,
+      missing: "all sandboxes of an ordinary user have the users that /etc/subuid gives him",
+    };
   const users = new UserNamespaces(launcher, new IdRanges(options.idRange));
   const missing =
     options.userns === "off"
@@ -130,20 +151,6 @@ function requireLinux(): void {
     throw new AleError("host-unsupported", `no sandboxes on ${process.platform}/${process.arch}`, {
       next: "use Linux on x86-64 or arm64 (on macOS: inside a Linux virtual machine)",
     });
-}
-
-function requireCgroups(): CgroupHost {
-  const cgroups = probeCgroups();
-  const missing = missingControllers(cgroups);
-  if (missing.length > 0)
-    throw new AleError(
-      "cgroup-missing",
-      `limits cannot be enforced: no ${missing.join(", ")} control group`,
-      {
-        next: "run on a host, or in a container, with a writable /sys/fs/cgroup that has these controllers",
-      },
-    );
-  return cgroups;
 }
 
 function requireRuntime(wanted?: RuntimeName): Runtime {
@@ -168,7 +175,13 @@ export function requireTool(name: string, code: string, debianPackage: string): 
 
 export function requireRoot(): void {
   if (process.getuid?.() !== 0)
-    throw new AleError("need-root", "sandboxes need root on this host", {
-      next: "run the same command with sudo",
-    });
+    throw new AleError(
+      "need-root",
+      `sandboxes need root on this host: ${rootlessObstacle() ?? NOT_STARTED_FOR_IT}`,
+      {
+        next: "run the same command with sudo, or through ./ale, which makes an ordinary user root of a namespace",
+      },
+    );
 }
+
+const NOT_STARTED_FOR_IT = "this program was not started for an ordinary user";

@@ -19,6 +19,11 @@ export interface OciDriverOptions {
   readonly snapshotBytes?: number;
   /** `auto`: sandboxes have users of their own where the host can do that. `off`: root in a sandbox is root of the host, kept in by its other walls. */
   readonly userns?: "auto" | "off";
+  /**
+   * Limits that need not hold. Where the host cannot enforce one, as for an ordinary user without control groups, no sandbox is made unless
+   * the limit is named here.
+   */
+  readonly unenforced?: readonly ("memory" | "cpu")[];
   /** Numbers of the host that sandboxes' users may have. Default: 251,658,240 from 1,879,048,192 on. */
   readonly idRange?: IdRangeOptions;
 }
