@@ -139,10 +139,15 @@ export function withoutPreload(loader: Buffer): Buffer {
 function check(directory: string, names: ReadonlySet<string>): void {
   for (const [name, ...script] of [
     ["perl", "-e", "print 'ok'"],
-    ["bash", "-c", "printf ok"],
+    // With a socket for stdin bash would read the owner's .bashrc.
+    ["bash", "--norc", "-c", "printf ok"],
   ] as const) {
     const [program, ...argv] = [...invocation(directory, name, names), ...script];
-    const said = execFileSync(program!, argv, { encoding: "utf8", env: {} });
+    const said = execFileSync(program!, argv, {
+      encoding: "utf8",
+      env: {},
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     if (said !== "ok") throw new Error(`${name} said ${JSON.stringify(said.slice(0, 200))}`);
   }
 }
