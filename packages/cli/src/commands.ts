@@ -9,6 +9,20 @@ import { episodesShow } from "./commands/episodes-show.ts";
 import { episodesVerify } from "./commands/episodes-verify.ts";
 import { guardRuleCommands } from "./commands/guard-rules.ts";
 import { quickstart } from "./commands/quickstart.ts";
+import { rockCp } from "./commands/rock-cp.ts";
+import { rockCreate } from "./commands/rock-create.ts";
+import { rockExec } from "./commands/rock-exec.ts";
+import { rockGc } from "./commands/rock-gc.ts";
+import { rockImageCommands } from "./commands/rock-image.ts";
+import { rockLifeCommands } from "./commands/rock-life.ts";
+import { rockLogs } from "./commands/rock-logs.ts";
+import { rockLs } from "./commands/rock-ls.ts";
+import { rockServe } from "./commands/rock-serve.ts";
+import { rockShell } from "./commands/rock-shell.ts";
+import { rockSnapshotCommands } from "./commands/rock-snapshot.ts";
+import { rockStats } from "./commands/rock-stats.ts";
+import { rockTokenCommands } from "./commands/rock-token.ts";
+import { rockTop } from "./commands/rock-top.ts";
 import { run } from "./commands/run.ts";
 import { setupCommands } from "./commands/setup.ts";
 import { train } from "./commands/train.ts";
@@ -24,6 +38,20 @@ export const COMMANDS: readonly Command[] = [
   episodesVerify,
   episodesReplay,
   ...guardRuleCommands,
+  rockServe,
+  rockCreate,
+  rockLs,
+  rockExec,
+  rockShell,
+  rockCp,
+  ...rockSnapshotCommands,
+  rockLogs,
+  rockStats,
+  rockTop,
+  ...rockLifeCommands,
+  rockGc,
+  ...rockImageCommands,
+  ...rockTokenCommands,
   doctor,
   ...setupCommands,
 ];
@@ -40,22 +68,32 @@ export function findCommand(words: readonly string[], commands: readonly Command
     if (name.every((word, i) => words[i] === word))
       return { type: "command", command, argv: words.slice(name.length) };
   }
-  const first = words[0] ?? "";
-  const group = commands.filter((command) => command.name.startsWith(`${first} `));
-  if (group.length > 0) {
-    const second = words[1];
-    if (second === undefined) return { type: "group", group: first, commands: group };
-    const known = group.map((command) => command.name.slice(first.length + 1));
-    const near = suggest(second, known);
+  const group = longestGroup(words, commands);
+  if (group !== undefined) {
+    const inGroup = commands.filter((command) => command.name.startsWith(`${group} `));
+    const word = words[group.split(" ").length];
+    if (word === undefined) return { type: "group", group, commands: inGroup };
+    const known = [...new Set(inGroup.map(({ name }) => name.slice(group.length + 1).split(" ")[0]!))];
+    const near = suggest(word, known);
     throw usageError(
-      `ale ${first} has no command ${second}`,
-      near === undefined ? `it has: ${known.join(", ")}` : `did you mean: ale ${first} ${near}?`,
+      `ale ${group} has no command ${word}`,
+      near === undefined ? `it has: ${known.join(", ")}` : `did you mean: ale ${group} ${near}?`,
     );
   }
+  const first = words[0] ?? "";
   const firsts = [...new Set(commands.map((command) => command.name.split(" ")[0]!))];
   const near = suggest(first, firsts);
   throw usageError(
     `unknown command ${first}`,
     near === undefined ? `ale --help lists all of them` : `did you mean: ale ${near}?`,
   );
+}
+
+/** "rock image" of "rock image sl", where commands begin with it. */
+function longestGroup(words: readonly string[], commands: readonly Command[]): string | undefined {
+  for (let length = words.length; length > 0; length--) {
+    const group = words.slice(0, length).join(" ");
+    if (commands.some((command) => command.name.startsWith(`${group} `))) return group;
+  }
+  return undefined;
 }

@@ -29,7 +29,7 @@ export function overview(commands: readonly Command[]): string {
     "",
     "usage: ale COMMAND [options]",
     "",
-    commandTable(commands),
+    commandTable(folded(commands)),
     "",
     "every command:",
     optionTable(GLOBAL_OPTIONS),
@@ -39,7 +39,30 @@ export function overview(commands: readonly Command[]): string {
   ].join("\n");
 }
 
-function commandTable(commands: readonly Command[]): string {
+/** Groups with so many commands are one line of the overview; `ale GROUP` lists them. */
+const LARGE_GROUP = 8;
+
+function folded(commands: readonly Command[]): readonly Pick<Command, "name" | "summary">[] {
+  const groupOf = (command: Command): string => command.name.split(" ")[0]!;
+  const sizes = new Map<string, number>();
+  for (const command of commands) sizes.set(groupOf(command), (sizes.get(groupOf(command)) ?? 0) + 1);
+  const shown = new Set<string>();
+  return commands.flatMap((command) => {
+    const group = groupOf(command);
+    if (sizes.get(group)! < LARGE_GROUP) return [command];
+    if (shown.has(group)) return [];
+    shown.add(group);
+    return [
+      { name: `${group} …`, summary: `${GROUPS[group] ?? "several commands"} (ale ${group} lists them)` },
+    ];
+  });
+}
+
+const GROUPS: Readonly<Record<string, string>> = {
+  rock: "sandboxes: make them, run programs in them, copy, snapshot, fork; images; a server",
+};
+
+function commandTable(commands: readonly Pick<Command, "name" | "summary">[]): string {
   const width = Math.max(...commands.map((command) => command.name.length)) + 2;
   return commands
     .map((command) => `  ${command.name.padEnd(width)}${wrap(command.summary, " ".repeat(width + 2))}`)

@@ -5,7 +5,6 @@ import {
   fstatSync,
   lstatSync,
   open,
-  openSync,
   readSync,
   unlinkSync,
   write,
@@ -16,7 +15,7 @@ import type { Bytes } from "../port/files.ts";
 import { errnoOf, Refusal } from "./errors.ts";
 import { type Access, endedWith, Handle } from "./handle.ts";
 import { at, closing, find, findOrMakeDirectory, type Ids, namesOf, through, withFound } from "./located.ts";
-import { LOOK, openat2, RESOLVE_IN_ROOT } from "./openat2.ts";
+import { openat2, openUnnoticed, RESOLVE_IN_ROOT } from "./openat2.ts";
 import { Pacer } from "./pacer.ts";
 import type { Tree } from "./tree.ts";
 
@@ -31,7 +30,7 @@ const writeAsync = promisify(write);
 export function openToRead(access: Access, path: string): Handle {
   return withFound(access.tree, path, (found, stat) => {
     if (!stat.isFile()) throw new Refusal("not-a-file", path);
-    return new Handle(access, openSync(through(found), LOOK), path);
+    return new Handle(access, openUnnoticed(through(found)), path);
   });
 }
 

@@ -1,9 +1,9 @@
-import { constants, fstatSync, openSync, readlinkSync, type Stats } from "node:fs";
+import { constants, fstatSync, readlinkSync, type Stats } from "node:fs";
 import { piecesIn } from "./content.ts";
 import { errnoOf, Refusal } from "./errors.ts";
 import { type Access, endedWith, Handle } from "./handle.ts";
 import { atBytes, closing, find, namesOf, through } from "./located.ts";
-import { LOOK } from "./openat2.ts";
+import { openUnnoticed } from "./openat2.ts";
 import { encodeMap, type Piece, piecesOfSparse, sparseRecords } from "./sparse.ts";
 import { END_OF_ARCHIVE, padding, type TarEntry, tarHeader } from "./tar-header.ts";
 import { walk } from "./walk.ts";
@@ -14,11 +14,13 @@ import { walk } from "./walk.ts";
  * files of their own; sockets, FIFOs and devices are left out.
  */
 
+const { O_RDONLY, O_NONBLOCK, O_NOFOLLOW } = constants;
 const BATCH_BYTES = 64 * 1024;
 const ZEROS = Buffer.alloc(BATCH_BYTES);
 
-export function archiveOf(access: Access, path: string): AsyncIterable<Uint8Array> {
-  const name = Buffer.from(namesOf(path).at(-1) ?? ".").toString("latin1");
+/** `as`: the name in the archive, "." for names relative to the path itself. Default: the path's own. */
+export function archiveOf(access: Access, path: string, as?: string): AsyncIterable<Uint8Array> {
+  const name = Buffer.from(as ?? namesOf(path).at(-1) ?? ".").toString("latin1");
   const top = new Handle(access, find(access.tree, path), path);
   return endedWith(access.tree, path, batched(entries(access, top, name, path)));
 }
@@ -32,7 +34,7 @@ async function* entries(
   using _ = top;
   const stat = await top.use((fd) => fstatSync(fd));
   if (stat.isFile()) {
-    const file = new Handle(access, await top.use((fd) => openSync(through(fd), LOOK)), path);
+    const file = new Handle(access, await top.use((fd) => openUnnoticed(through(fd))), path);
     yield* fileEntry(access, file, name);
   } else if (stat.isDirectory()) {
     yield tarHeader(entryOf(access, `${name}/`, "directory", stat));
@@ -108,7 +110,7 @@ async function* exactly(
 /** Undefined where it is gone, or something else by now. */
 function tryOpenFile(access: Access, directory: number, name: string, path: string): Handle | undefined {
   try {
-    const fd = openSync(atBytes(directory, name), LOOK | constants.O_NOFOLLOW);
+    const fd = openUnnoticed(atBytes(directory, name), O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
     const isFile = fstatSync(fd).isFile();
     if (isFile) return new Handle(access, fd, path);
     closing(fd, () => {});

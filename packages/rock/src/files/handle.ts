@@ -92,5 +92,5 @@ export function endedWith<T>(
 }
 
 export function thrown(error: FileError): AleError {
-  return new AleError(error.type, `${error.path} in the sandbox: ${error.message ?? error.type}`);
+  return new AleError(error.type, `${error.path}: ${error.message ?? error.type}`);
 }

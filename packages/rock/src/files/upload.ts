@@ -14,6 +14,11 @@ import { bad, type UnpackEntry, Unpacker } from "./unpack.ts";
  * Owners in it do not count, nor do permissions beyond rwx and the sticky bit.
  */
 
+export interface UnpackOptions {
+  /** Leaves out the first name of every path: what lies in the archive's only directory is then put into this one. */
+  readonly strip?: boolean;
+}
+
 export interface Uploaded {
   readonly entries: number;
   readonly bytes: number;
@@ -25,13 +30,14 @@ export async function unpackInto(
   path: string,
   source: AsyncIterable<Uint8Array>,
   ids: Ids,
+  options: UnpackOptions = {},
 ): Promise<Uploaded> {
   const fd = findOrMakeDirectory(access.tree, path, ids, 0o755);
   using base = new Handle(access, fd, path);
   return base.use(async () => {
     using unpacker = new Unpacker(access, fd, path, ids);
     try {
-      await unpackAll(unpacker, path, source);
+      await unpackAll(unpacker, path, source, options.strip === true);
     } catch (error) {
       throw withCount(error, path, unpacker);
     }
@@ -39,14 +45,19 @@ export async function unpackInto(
   });
 }
 
-async function unpackAll(unpacker: Unpacker, path: string, source: AsyncIterable<Uint8Array>): Promise<void> {
+async function unpackAll(
+  unpacker: Unpacker,
+  path: string,
+  source: AsyncIterable<Uint8Array>,
+  strip: boolean,
+): Promise<void> {
   const end = new EndMark();
   const archive = extract();
   // Its failure is also that of the entries, where it is met.
   const pumped = pipeline(Readable.from(end.seen(plain(source))), archive as unknown as Writable);
   pumped.catch(() => {});
   for await (const entry of archive)
-    await unpacker.add(entryOf(entry.header, path), entry as AsyncIterable<Uint8Array>);
+    await unpacker.add(stripped(entryOf(entry.header, path), strip), entry as AsyncIterable<Uint8Array>);
   await pumped;
   if (!end.isThere) throw bad(path, "the archive ends before its end mark");
 }
@@ -68,6 +79,13 @@ function entryOf(header: Header, path: string): UnpackEntry {
   if (pax["GNU.sparse.major"] !== "1" || pax["GNU.sparse.name"] === undefined)
     throw bad(path, `${header.name} is sparse in an old format: pack it with --sparse-version=1.0`);
   return { ...entry, name: pax["GNU.sparse.name"], realSize: Number(pax["GNU.sparse.realsize"]) };
+}
+
+function stripped(entry: UnpackEntry, strip: boolean): UnpackEntry {
+  if (!strip) return entry;
+  const without = (name: string): string => name.replace(/^(\.\/)*[^/]+\/*/, "");
+  const target = entry.type === "link" ? without(entry.target) : entry.target;
+  return { ...entry, name: without(entry.name), target };
 }
 
 async function* plain(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {

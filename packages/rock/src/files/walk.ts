@@ -1,7 +1,7 @@
-import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, type Stats } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, readdirSync, type Stats } from "node:fs";
 import { errnoOf, Refusal } from "./errors.ts";
 import { atBytes, through } from "./located.ts";
-import { O_NOATIME } from "./openat2.ts";
+import { openUnnoticed } from "./openat2.ts";
 import { Pacer } from "./pacer.ts";
 
 /**
@@ -10,7 +10,7 @@ import { Pacer } from "./pacer.ts";
  * meanwhile is left out, as is what vanishes. Names are as the kernel has them, one character a byte.
  */
 
-const FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_NOATIME;
+const FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 export interface Step {
   /** `left`: everything below this directory has been seen. */
@@ -38,7 +38,7 @@ export async function* walk(
 ): AsyncGenerator<Step, void, void> {
   const pacer = new Pacer();
   const levels: Level[] = [];
-  let current = openSync(through(top), FLAGS & ~constants.O_NOFOLLOW);
+  let current = openUnnoticed(through(top), FLAGS & ~constants.O_NOFOLLOW);
   try {
     levels.push(level("", "", current));
     for (;;) {
@@ -89,7 +89,7 @@ function look(directory: number, here: Level, name: string): Step | undefined {
 /** Undefined where it is no directory any more. */
 function tryOpen(directory: number, name: string): number | undefined {
   try {
-    return openSync(atBytes(directory, name), FLAGS);
+    return openUnnoticed(atBytes(directory, name), FLAGS);
   } catch (error) {
     if (["ENOENT", "ENOTDIR", "ELOOP"].includes(errnoOf(error))) return undefined;
     throw error;
@@ -108,7 +108,7 @@ function back(top: number, current: number, levels: Level[]): number {
     if (isSame(parent, levels[levels.length - 1]!.stat)) return parent;
     closeSync(parent);
   }
-  let fd = openSync(through(top), FLAGS & ~constants.O_NOFOLLOW);
+  let fd = openUnnoticed(through(top), FLAGS & ~constants.O_NOFOLLOW);
   if (!isSame(fd, levels[0]!.stat)) {
     closeSync(fd);
     throw new Refusal("sandbox-gone", "/");

@@ -1,0 +1,215 @@
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
+import {
+  bootstrapImage,
+  type ExportFormat,
+  exportImage,
+  imageLabel,
+  importImage,
+  type LocalImage,
+  mapImage,
+  type PullProgress,
+  pullImage,
+  pushImage,
+} from "@ale/rock";
+import { defineUsage, oneOf, parseArguments, usageError } from "../args.ts";
+import type { Command } from "../command.ts";
+import { EXIT } from "../exit-codes.ts";
+import type { Io } from "../io.ts";
+import { bytes, pairs } from "../rock/format.ts";
+
+/** Images of this home. They work on it directly: no server is needed, and one that runs sees the change at once. */
+
+function report(io: Io, image: LocalImage): number {
+  io.print(imageLabel(image));
+  const { name, digest, config, mappedTo } = image;
+  io.result({ name, digest, layers: image.layers.length, config, ...(mappedTo ? { mappedTo } : {}) });
+  return EXIT.ok;
+}
+
+const pullUsage = defineUsage({
+  positionals: "IMAGE",
+  options: {
+    platform: { type: "string", value: "OS/ARCH", help: "e.g. linux/arm64 (default: this machine's)" },
+    insecure: {
+      type: "boolean",
+      help: "the registry may be asked without TLS: what comes can be read on the way",
+    },
+  },
+  notes: `
+From any OCI registry, with the credentials of ~/.docker/config.json. Layers that are here already are not fetched again.
+example: ale rock image pull python:3.11-slim`,
+});
+
+const pull: Command = {
+  name: "rock image pull",
+  summary: "fetch an image from a registry",
+  usage: pullUsage,
+  async run(argv, io, signal) {
+    const { values, positionals } = parseArguments(pullUsage, argv);
+    const image = await pullImage(
+      io.home,
+      positionals[0]!,
+      {
+        ...(values.platform === undefined ? {} : { platform: values.platform }),
+        insecure: values.insecure,
+        onProgress: (progress) => showPull(io, progress),
+      },
+      signal,
+    );
+    return report(io, image);
+  },
+};
+
+function showPull(io: Io, { type, digest, doneBytes, totalBytes }: PullProgress): void {
+  const short = digest.replace("sha256:", "").slice(0, 12);
+  const amount = totalBytes > 0 ? ` ${bytes(doneBytes)} of ${bytes(totalBytes)}` : "";
+  io.progress.status(`${type} ${short}${amount}`);
+}
+
+const pushUsage = defineUsage({
+  positionals: "IMAGE",
+  options: {
+    as: { type: "string", value: "NAME", help: "its name in the registry (default: the same)" },
+    insecure: {
+      type: "boolean",
+      help: "the registry may be asked without TLS: what comes can be read on the way",
+    },
+  },
+});
+
+const push: Command = {
+  name: "rock image push",
+  summary: "send an image to a registry",
+  usage: pushUsage,
+  async run(argv, io, signal) {
+    const { values, positionals } = parseArguments(pushUsage, argv);
+    const name = positionals[0]!;
+    const { insecure } = values;
+    const result = await pushImage(io.home, name, values.as ?? name, { insecure }, signal);
+    io.print(`${values.as ?? name}`);
+    io.result(result);
+    return EXIT.ok;
+  },
+};
+
+const importUsage = defineUsage({
+  positionals: "FILE NAME",
+  options: {
+    image: { type: "string", value: "NAME", help: "which one, where the archive holds several" },
+    platform: { type: "string", value: "OS/ARCH", help: "default: this machine's" },
+  },
+  notes: `
+Reads what docker save and podman save write, and OCI layouts, as a tar or a directory. FILE - is stdin.
+example: docker save python:3.11-slim | ale rock image import - python:3.11-slim`,
+});
+
+const importCommand: Command = {
+  name: "rock image import",
+  summary: "make an image of an archive",
+  usage: importUsage,
+  async run(argv, io, signal) {
+    const { values, positionals } = parseArguments(importUsage, argv);
+    const [file = "", name = ""] = positionals;
+    if (file !== "-" && !existsSync(file)) throw usageError(`there is no ${file}`);
+    io.progress.status(`importing ${basename(file)}`);
+    const options = {
+      ...(values.image === undefined ? {} : { image: values.image }),
+      ...(values.platform === undefined ? {} : { platform: values.platform }),
+    };
+    const source = file === "-" ? (process.stdin as AsyncIterable<Uint8Array>) : file;
+    return report(io, await importImage(io.home, source, name, options, signal));
+  },
+};
+
+const FORMATS = ["docker-archive", "oci-archive", "oci-layout"] as const satisfies readonly ExportFormat[];
+
+const exportUsage = defineUsage({
+  positionals: "IMAGE FILE",
+  options: {
+    format: { type: "string", value: "FORMAT", help: `${FORMATS.join(", ")} (default: the first)` },
+  },
+  notes: "docker load and podman load read a docker-archive; an oci-layout is a directory.",
+});
+
+const exportCommand: Command = {
+  name: "rock image export",
+  summary: "write an image to a file that other tools read",
+  usage: exportUsage,
+  async run(argv, io, signal) {
+    const { values, positionals } = parseArguments(exportUsage, argv);
+    const [name = "", file = ""] = positionals;
+    const format = oneOf("--format", values.format, FORMATS);
+    io.progress.status(`exporting ${name}`);
+    await exportImage(io.home, name, file, format === undefined ? {} : { format }, signal);
+    io.print(file);
+    io.result({ image: name, file, format: format ?? FORMATS[0] });
+    return EXIT.ok;
+  },
+};
+
+const bootstrapUsage = defineUsage({
+  positionals: "NAME [PACKAGE...]",
+  options: {
+    suite: {
+      type: "string",
+      value: "SUITE",
+      help: "Debian release (default: this machine's, else bookworm)",
+    },
+    agent: { type: "boolean", help: "with the unprivileged user agent, as whom programs then run" },
+    env: { type: "string", short: "e", multiple: true, value: "K=V", help: "environment; may be repeated" },
+  },
+  notes: `
+For machines that reach a Debian mirror and no registry. The same words make the same image, once.
+example: ale rock image bootstrap tools python3 git; ale rock image map python:3.11-slim tools`,
+});
+
+const bootstrap: Command = {
+  name: "rock image bootstrap",
+  summary: "make a Debian with packages",
+  usage: bootstrapUsage,
+  async run(argv, io, signal) {
+    const { values, positionals } = parseArguments(bootstrapUsage, argv);
+    const [name = "", ...packages] = positionals;
+    const env = pairs("--env", values.env);
+    const image = await bootstrapImage(
+      io.home,
+      {
+        name,
+        packages,
+        agent: values.agent,
+        ...(values.suite === undefined ? {} : { suite: values.suite }),
+        ...(env === undefined ? {} : { env }),
+        onProgress: ({ step, elapsedMs }) =>
+          io.progress.status(`${step} (${(elapsedMs / 1_000).toFixed(0)} s)`),
+      },
+      signal,
+    );
+    return report(io, image);
+  },
+};
+
+const mapUsage = defineUsage({
+  positionals: "NAME IMAGE",
+  options: {},
+  notes: "Results that are made with a mapped name say so.",
+});
+
+const map: Command = {
+  name: "rock image map",
+  summary: "let a name stand for another local image",
+  usage: mapUsage,
+  async run(argv, io) {
+    const { positionals } = parseArguments(mapUsage, argv);
+    return report(io, mapImage(io.home, positionals[0]!, positionals[1]!));
+  },
+};
+
+export const rockImageCommands: readonly Command[] = [
+  pull,
+  push,
+  importCommand,
+  exportCommand,
+  bootstrap,
+  map,
+];

@@ -1,0 +1,78 @@
+import { AleError } from "@ale/core";
+import type { RockClient } from "@ale/rock/client";
+import { defineUsage, parseArguments, usageError } from "../args.ts";
+import type { Command } from "../command.ts";
+import { EXIT, exitCodeOf } from "../exit-codes.ts";
+import type { Io } from "../io.ts";
+import { withRock } from "../rock/client.ts";
+
+/** The end of sandboxes, and their beginning again. */
+
+const usage = defineUsage({ positionals: "ID...", options: {} });
+
+const stop: Command = {
+  name: "rock stop",
+  summary: "end a sandbox's processes and keep its files",
+  usage,
+  run: (argv, io) =>
+    each(parseArguments(usage, argv).positionals, io, (client, id) => client.sandboxes.stop(id)),
+};
+
+const start: Command = {
+  name: "rock start",
+  summary: "start a sandbox again that was stopped",
+  usage,
+  run: (argv, io) =>
+    each(parseArguments(usage, argv).positionals, io, (client, id) => client.sandboxes.restart(id)),
+};
+
+const removeUsage = defineUsage({
+  positionals: "[ID...]",
+  options: { all: { type: "boolean", help: "every sandbox of yours; asks for --yes" } },
+});
+
+const remove: Command = {
+  name: "rock rm",
+  summary: "remove sandboxes with everything in them",
+  usage: removeUsage,
+  async run(argv, io) {
+    const { values, positionals } = parseArguments(removeUsage, argv);
+    if (values.all === positionals.length > 0)
+      throw usageError("name sandboxes, or say --all", "ale rock ls --all shows them");
+    if (values.all && !io.yes)
+      throw usageError("--all removes every sandbox with its files", "say so: ale rock rm --all --yes");
+    const ids = values.all
+      ? await withRock(io, async (client) => (await client.sandboxes.list()).map(({ id }) => id))
+      : positionals;
+    return each(ids, io, (client, id) => client.sandboxes.delete(id));
+  },
+};
+
+/** All of them, also where one fails; the exit code is the first failure's. */
+async function each(
+  ids: readonly string[],
+  io: Io,
+  work: (client: RockClient, id: string) => Promise<unknown>,
+): Promise<number> {
+  const failures: { id: string; code: string; message: string }[] = [];
+  let exitCode: number = EXIT.ok;
+  await withRock(io, async (client) => {
+    for (const id of ids) {
+      try {
+        await work(client, id);
+        io.print(id);
+      } catch (error) {
+        if (!(error instanceof AleError)) throw error;
+        if (exitCode === EXIT.ok) exitCode = exitCodeOf(error);
+        failures.push({ id, code: error.code, message: error.message });
+        io.note(`${io.paint("red", "error:")} ${id}: ${error.message}`);
+        if (error.next !== undefined) io.note(`${io.paint("cyan", "next: ")} ${error.next}`);
+      }
+    }
+  });
+  const done = ids.filter((id) => !failures.some((failure) => failure.id === id));
+  io.result({ ok: failures.length === 0, exitCode, done, failures });
+  return exitCode;
+}
+
+export const rockLifeCommands: readonly Command[] = [stop, start, remove];
