@@ -11,8 +11,8 @@ export {
   type Unenforced,
 } from "./docker/docker-driver.ts";
 export { findSocket } from "./docker/socket.ts";
-export { defaultHome } from "./host/home.ts";
 export { packDirectory, unpackDirectory } from "./files/local.ts";
+export { defaultHome } from "./host/home.ts";
 export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
 export { type Check, probeHost } from "./host/probe.ts";
 export { enterRootless, isRootless, rootlessObstacle } from "./host/rootless.ts";
