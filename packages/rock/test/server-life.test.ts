@@ -34,6 +34,12 @@ function auditOf({ home }: TestServer): AuditEntry[] {
     .map((line) => JSON.parse(line) as AuditEntry);
 }
 
+/** Traces of sandboxes. The place where a home keeps them is a mount of its own, and stays. */
+const leftOf = (home: string, ids: readonly string[]): string[] =>
+  traces(home, ids).filter(
+    (trace) => !trace.startsWith("directory ") && !trace.includes(` ${home}/rock/durable-server rw`),
+  );
+
 describe.skipIf(obstacle)(suite("a server's life"), () => {
   afterAll(closeDriver);
 
@@ -146,6 +152,111 @@ describe.skipIf(obstacle)(suite("a server's life"), () => {
     expect(routes).toContain("POST 503");
   });
 
+  test("a sandbox is stopped, keeps its files and shell, and goes on", async () => {
+    using home = await freshHome();
+    await using server = await serveRock({ home: home.path, port: 0 });
+    await using client = connectLocal(home.path);
+    const box = await client.sandboxes.create({ image: "ale/base", workdir: "/work" });
+    await box.shell.run("echo kept > /work/file; cd /tmp");
+    expect((await client.sandboxes.stop(box.id)).state).toBe("stopped");
+    expect(await box.ended).toBe("stopped");
+    await expect(box.exec({ argv: ["true"] })).rejects.toMatchObject({
+      code: "sandbox-not-running",
+      next: "restart it",
+    });
+    expect(await box.files.read("/work/file")).toMatchObject({ ok: false, error: { type: "sandbox-gone" } });
+    const again = await client.sandboxes.restart(box.id);
+    expect(again.id).toBe(box.id);
+    expect((await again.shell.run("pwd; cat /work/file")).output).toBe("/tmp\nkept\n");
+    await expect(client.sandboxes.restart(box.id)).rejects.toMatchObject({ code: "sandbox-not-stopped" });
+    const view = await client.sandboxes.get(box.id);
+    expect(view.history.map(({ to }) => to)).toEqual(["pending", "running", "stopped", "pending", "running"]);
+    await again.destroy();
+    await again.destroy();
+    expect(server.service.usage("local").sandboxes).toBe(0);
+  });
+
+  test("one that is to be deleted when it stops is", async () => {
+    using home = await freshHome();
+    await using _server = await serveRock({ home: home.path, port: 0 });
+    await using client = connectLocal(home.path);
+    const box = await client.sandboxes.create({ image: "ale/base", deleteAfterStopMs: 0 });
+    await client.sandboxes.stop(box.id);
+    const path = `/sandboxes/${box.id}`;
+    const view = await client.call<{ state: string }>({ method: "GET", path, query: { waitFor: "deleted" } });
+    expect(view.state).toBe("deleted");
+  });
+
+  test("killed and started again, it has its sandboxes stopped with their files, its snapshots and tokens", async () => {
+    using home = await freshHome();
+    const before = await serverProcess(home.path);
+    const first = connectLocal(home.path);
+    const box = await first.sandboxes.create({ image: "ale/base", workdir: "/work", labels: { run: "7" } });
+    await box.shell.run("echo kept > /work/file; (setsid sleep 1000 &)");
+    const { snapshot } = await box.snapshot({ labels: { at: "one" } });
+    const [fork] = await first.driver.snapshots.fork(snapshot.id, 1);
+    await fork!.exec({ argv: ["sh", "-c", "echo fork > /work/file"] });
+    const stopped = await first.sandboxes.create({ image: "ale/base", id: "was-stopped" });
+    await first.sandboxes.stop(stopped.id);
+    const token = await first.call<{ token: string }>({
+      method: "POST",
+      path: "/tokens",
+      json: { tenant: "other", scopes: ["sandbox:read"] },
+    });
+    before.child.kill("SIGKILL");
+    await before.ended;
+    await first.close().catch(() => undefined);
+
+    using after = await serverProcess(home.path);
+    await using client = connectLocal(home.path);
+    const views = await client.sandboxes.list();
+    const ids = [box.id, fork!.id, stopped.id];
+    expect(views.map(({ id, state }) => [id, state]).sort()).toEqual(ids.map((id) => [id, "stopped"]).sort());
+    expect(views.find(({ id }) => id === box.id)).toMatchObject({ endReason: "lost", labels: { run: "7" } });
+    const url = findServer(home.path)!.url!;
+    const strange = await fetch(`${url}/v1/sandboxes`, {
+      headers: { authorization: `Bearer ${token.token}` },
+    });
+    expect(await strange.json()).toEqual({ sandboxes: [] });
+    const revived = await Promise.all(ids.map((id) => client.sandboxes.restart(id)));
+    expect((await revived[0]!.exec({ argv: ["cat", "/work/file"] })).stdout).toBe("kept\n");
+    expect((await revived[1]!.exec({ argv: ["cat", "/work/file"] })).stdout).toBe("fork\n");
+    const [late] = await client.driver.snapshots.fork(snapshot.id, 1);
+    expect((await late!.exec({ argv: ["cat", "/work/file"] })).stdout).toBe("kept\n");
+    await Promise.all([...revived, late!].map((sandbox) => sandbox.destroy()));
+    await client.driver.snapshots.remove(snapshot.id);
+    after.child.kill("SIGTERM");
+    expect(await after.ended).toBe(0);
+    expect(leftOf(home.path, ids)).toEqual([]);
+  });
+
+  test("killed while it makes sandboxes, it leaves none half made", async () => {
+    using home = await freshHome();
+    const before = await serverProcess(home.path);
+    const first = connectLocal(home.path);
+    const making = Array.from({ length: 8 }, (_, index) =>
+      first.sandboxes.create({ image: "ale/base", id: `half-${index}` }).catch(() => undefined),
+    );
+    await Promise.any(making);
+    before.child.kill("SIGKILL");
+    await before.ended;
+    await Promise.all(making);
+    await first.close().catch(() => undefined);
+
+    using after = await serverProcess(home.path);
+    await using client = connectLocal(home.path);
+    const views = await client.sandboxes.list({
+      states: ["pending", "running", "stopped", "failed", "deleted"],
+    });
+    expect(views.length).toBeGreaterThan(0);
+    expect(views.every(({ state }) => state === "stopped" || state === "deleted")).toBe(true);
+    await Promise.all(views.map(({ id }) => client.sandboxes.delete(id)));
+    after.child.kill("SIGTERM");
+    expect(await after.ended).toBe(0);
+    const ids = views.map(({ id }) => id);
+    expect(leftOf(home.path, ids)).toEqual([]);
+  });
+
   test("told to end, it ends streams and sandboxes and leaves no trace", async () => {
     using home = await freshHome();
     using server = await serverProcess(home.path);
@@ -161,8 +272,8 @@ describe.skipIf(obstacle)(suite("a server's life"), () => {
     await output;
     expect((await program.exit).exitCode).toBeNull();
     expect(findServer(home.path)).toBeUndefined();
-    const left = traces(home.path, [box.id]).filter((trace) => !trace.startsWith("directory "));
-    expect(left).toEqual([]);
+    // Its files are kept; nothing runs.
+    expect(traces(home.path, [box.id]).filter((trace) => /^(process|cgroup)/.test(trace))).toEqual([]);
     await client.close().catch(() => undefined);
   });
 });

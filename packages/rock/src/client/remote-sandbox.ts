@@ -28,6 +28,7 @@ export class RemoteSandbox implements Sandbox {
   readonly #path: string;
   #ended: Promise<EndReason> | undefined;
   #endReason: EndReason | undefined;
+  #destroyed: Promise<void> | undefined;
 
   constructor(transport: Transport, id: string, spec: SandboxSpec) {
     this.id = id;
@@ -135,17 +136,26 @@ export class RemoteSandbox implements Sandbox {
     return this.#json("POST", "/stop", {}, signal);
   }
 
-  async destroy(): Promise<void> {
+  /** Where it fails it may be tried again. */
+  destroy(): Promise<void> {
+    this.#destroyed ??= this.#delete().catch((error: unknown) => {
+      this.#destroyed = undefined;
+      throw error;
+    });
+    return this.#destroyed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.destroy();
+  }
+
+  async #delete(): Promise<void> {
     try {
       await this.#json("DELETE", "", {});
     } catch (error) {
       if (!(error instanceof AleError) || error.code !== "sandbox-unknown") throw error;
     }
     this.#endReason ??= "destroyed";
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.destroy();
   }
 
   async #awaitEnd(): Promise<EndReason> {
@@ -181,11 +191,8 @@ export class RemoteSandbox implements Sandbox {
   }
 }
 
-/** A stop by request, or by a crash of the server, has no name among the reasons of a local sandbox. */
-function endReasonOf(reason: string): EndReason {
-  if (reason === "stopped") return "destroyed";
-  return reason === "lost" ? "crashed" : (reason as EndReason);
-}
+/** A crash of the server has no name of its own among the reasons of a local sandbox. */
+const endReasonOf = (reason: string): EndReason => (reason === "lost" ? "crashed" : (reason as EndReason));
 
 export function specOf(view: SandboxView): SandboxSpec {
   const { image, limits, network, labels, workdir, user, idleMs } = view;

@@ -48,7 +48,7 @@ export interface SandboxRecord {
   readonly startedAtMs: number | null;
   /** When it last stopped, was deleted, or failed. */
   readonly endedAtMs: number | null;
-  readonly endReason: EndReason | "stopped" | "lost" | null;
+  readonly endReason: EndReason | "lost" | null;
   readonly failure: Failure | null;
   /** The last 100, oldest first. */
   readonly history: readonly Transition[];
