@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, statfsSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -7,9 +7,9 @@ import { dropLayer } from "../src/image/layers.ts";
 import { listNames, removeName } from "../src/image/names.ts";
 import { openStore, stage } from "../src/image/store.ts";
 import { loadImage } from "../src/image/stored-image.ts";
-import { defaultHome, ensurePythonImage, type OciDriver, ociImages, openOciDriver } from "../src/index.ts";
+import { type DurableOciDriver, defaultHome, ensurePythonImage, openOciDriver } from "../src/index.ts";
 import { type CompatServer, compatServer } from "./compat-support.ts";
-import { obstacle } from "./support.ts";
+import { freshHome, obstacle } from "./support.ts";
 
 /**
  * ROCK's own Python SDK, unmodified, against a real server: `conformance/cases_*.py`, of which every function is one test here. The SDK lies in
@@ -34,27 +34,23 @@ interface Outcome {
 }
 
 describe.skipIf(why)(`ROCK's SDK${why ? ` (skipped: ${why})` : ""}`, () => {
-  let driver: OciDriver;
+  let home: Awaited<ReturnType<typeof freshHome>>;
+  let driver: DurableOciDriver;
   let server: CompatServer;
   const outcomes = new Map<string, Outcome>();
 
   beforeAll(async () => {
     await ensurePythonImage(defaultHome());
-    driver = openOciDriver();
-    server = await compatServer({
-      driver,
-      images: ociImages(driver),
-      freeDiskBytes: () => {
-        const { bavail, bsize } = statfsSync(defaultHome());
-        return bavail * bsize;
-      },
-    });
+    home = await freshHome();
+    driver = openOciDriver({ home: home.path, durable: "served" });
+    server = await compatServer({ driver });
     for await (const outcome of runCases(server.url)) outcomes.set(outcome.name, outcome);
   }, 300_000);
 
   afterAll(async () => {
     await server?.[Symbol.asyncDispose]();
     await driver?.[Symbol.asyncDispose]();
+    home?.[Symbol.dispose]();
     forgetCommitted();
   }, 60_000);
 

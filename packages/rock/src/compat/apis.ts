@@ -1,4 +1,4 @@
-import { mkdirSync } from "node:fs";
+import { mkdirSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import type { AppPlugin } from "../server/app.ts";
 import { e2bApi } from "./e2b/plugin.ts";
@@ -35,7 +35,18 @@ export function compatApis(options: CompatApiOptions): readonly AppPlugin[] {
   const closeStore: AppPlugin = (app) => {
     app.addHook("onClose", async () => store[Symbol.dispose]());
   };
-  return [rockApi(rock), gemApi(environments, common), envHubApi(store, common), e2bApi(common), closeStore];
+  return [
+    rockApi({ freeDiskBytes: () => freeBytes(directory), ...rock }),
+    gemApi(environments, common),
+    envHubApi(store, common),
+    e2bApi(common),
+    closeStore,
+  ];
+}
+
+function freeBytes(directory: string): number {
+  const { bavail, bsize } = statfsSync(directory);
+  return bavail * bsize;
 }
 
 /** A registry with the games that come with it; programs add their own. */

@@ -6,15 +6,18 @@ import { setName } from "../image/names.ts";
 import { openStore, stage } from "../image/store.ts";
 import { keepImage, localImageOf } from "../image/stored-image.ts";
 import { copyLayer } from "../oci/layer-copy.ts";
+import type { SandboxDriver } from "../port/driver.ts";
 import type { Sandbox } from "../port/sandbox.ts";
-import type { Snapshots } from "../port/snapshots.ts";
 
-/** A driver whose snapshots are layers. */
-export interface LayeredDriver {
+/** A driver whose snapshots are directories above an image of a home's store. */
+export interface LayeredDriver extends SandboxDriver {
   readonly home: string;
-  readonly snapshots: Pick<Snapshots, "remove">;
+  /** The image, and the directories above it, the topmost first. */
   snapshotLayers(id: string): Promise<{ readonly image: string; readonly layers: readonly string[] }>;
 }
+
+export const isLayered = (driver: SandboxDriver): driver is LayeredDriver =>
+  "home" in driver && "snapshotLayers" in driver;
 
 /**
  * What a sandbox has now, as an image of the store: the layers of its image, and a copy of each that it has above them. Its processes go on.

@@ -8,11 +8,11 @@ export interface RockOptions extends CompatOptions {
   readonly maxAllowed?: { readonly cpus: number; readonly memoryBytes: number; readonly diskBytes: number };
   /** Treats history expansion as ROCK's interactive shells do, by hanging. Default: false, such commands just run. */
   readonly historyExpansion?: boolean;
-  /** Where `commit` puts images. Absent: commit is refused. */
+  /** Where `commit` puts images. Default: the driver's own store; where it has none, commit is refused. */
   readonly images?: ImageSink;
   /** Makes an image ready for sandboxes to come, in the background. Absent: `warmup` is refused. */
   readonly warmup?: (image: string) => Promise<void>;
-  /** Free bytes where sandboxes lie: no disk limit is larger. Default: of the service's host, 64 GiB. */
+  /** Free bytes where sandboxes lie: no disk limit is larger. Default: 64 GiB. */
   readonly freeDiskBytes?: () => number;
 }
 

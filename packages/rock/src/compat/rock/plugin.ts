@@ -1,4 +1,6 @@
 import type { AppPlugin } from "../../server/app.ts";
+import { isLayered } from "../../snapshot/commit.ts";
+import { ociImages } from "../oci-images.ts";
 import { CommitJobs } from "./commit.ts";
 import { commitRoutes } from "./commit-routes.ts";
 import type { RockContext, RockOptions } from "./context.ts";
@@ -11,11 +13,13 @@ import { RockSessions } from "./sessions.ts";
 /** ROCK's sandbox API: its admin and its proxy role at one address, over the same sandboxes as the native API. */
 export function rockApi(options: RockOptions = {}): AppPlugin {
   return async (app, { service, closing }) => {
+    const { driver } = service;
+    const images = options.images ?? (isLayered(driver) ? ociImages(driver) : undefined);
     const context: RockContext = {
       service,
-      options,
+      options: images === undefined ? options : { ...options, images },
       sessions: new RockSessions(service),
-      commits: new CommitJobs(service, options.images, closing),
+      commits: new CommitJobs(service, images, closing),
     };
     lifecycleRoutes(app, context);
     execRoutes(app, context);
