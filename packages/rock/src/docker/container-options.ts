@@ -84,7 +84,7 @@ function hostConfig(request: ContainerRequest) {
     NanoCpus: Math.max(1e7, Math.round(limits.cpus * 1e9)),
     // One more for PID 1, which is not the agent's.
     PidsLimit: limits.pids + 1,
-    ShmSize: Math.min(limits.diskBytes, limits.memoryBytes >> 2),
+    ShmSize: Math.min(limits.diskBytes, Math.floor(limits.memoryBytes / 4)),
     Ulimits: [
       ulimit("nofile", 1024),
       ulimit("core", 0),

@@ -1,11 +1,13 @@
+import { rmdirSync } from "node:fs";
+import { join } from "node:path";
 import type { CgroupHost } from "../host/cgroup.ts";
-import { removeTree } from "../host/mounts.ts";
+import { mountsUnder, removeTree } from "../host/mounts.ts";
 import { unmount } from "../host/native.ts";
 import type { SnapshotStore } from "../snapshot/snapshot-store.ts";
 import { removeGroups } from "./container.ts";
 import { recoverLayer } from "./layer.ts";
 import type { LayerStore } from "./layer-store.ts";
-import { listSandboxes, places, readSandboxState, type SandboxState } from "./state.ts";
+import { entries, listSandboxes, places, readSandboxState, type SandboxState } from "./state.ts";
 
 /**
  * What the next owner of a durable space does with what the last one left, however that ended: no process, control group or root
@@ -23,7 +25,9 @@ export async function endAll(space: string, cgroups: CgroupHost): Promise<void> 
   for (const id of listSandboxes(space)) {
     if (!(await removeGroups({ cgroups }, id)))
       throw new Error(`the control groups of sandbox ${id} still hold processes`);
-    while (unmount(places(space, id).root));
+    const { directory } = places(space, id);
+    for (const path of mountsUnder(directory).reverse()) unmount(path);
+    for (const name of entries(directory)) if (name.startsWith("root-")) rmdirSync(join(directory, name));
   }
 }
 

@@ -1,3 +1,4 @@
+import { mkdirSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AleError, ok } from "@ale/core";
@@ -5,7 +6,7 @@ import type { ReadWatch } from "../files/read-watch.ts";
 import { Tree } from "../files/tree.ts";
 import { type CgroupHost, killGroup, removeGroup } from "../host/cgroup.ts";
 import { addCounters, type GroupCounters, readCounters } from "../host/cgroup-stats.ts";
-import { unmount } from "../host/native.ts";
+import { unmountAside } from "../host/mounts.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
 import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
@@ -20,7 +21,7 @@ import { Run } from "./run.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
 import { ownUser } from "./settings.ts";
 import type { ShellState } from "./shell-state.ts";
-import { places, removeSandboxDirectory, type SandboxState, writeSandboxState } from "./state.ts";
+import { places, removeSandboxDirectory, rootOf, type SandboxState, writeSandboxState } from "./state.ts";
 import type { UserNamespaces } from "./user-namespaces.ts";
 
 /** One sandbox's life on the host: layers, mounts, processes, and the removal of all of it. */
@@ -91,6 +92,10 @@ export class RunningContainer {
   #run: Run | undefined;
   #control = new ControlChannel();
   #tree: Tree | undefined;
+  /** Where it is merged while it runs. */
+  #root: string | undefined;
+  /** When the kernel has let go of the last root: in proportion to what the sandbox has touched, so nobody waits who need not. */
+  #detached: Promise<void> = Promise.resolve();
   #gone = false;
   #destroyed: Promise<void> | undefined;
   /** Restarts come one after another; this settles with the last one asked for. */
@@ -213,7 +218,10 @@ export class RunningContainer {
   /** Mounts, plants, runs. */
   async #begin(prepare: () => void = () => {}): Promise<void> {
     const { layers, space, launcher } = this.#host;
-    const { directory, root } = places(space, this.id);
+    const { directory } = places(space, this.id);
+    const root = rootOf(space, this.id, this.#state.layer);
+    mkdirSync(root, { recursive: true });
+    this.#root = root;
     const users = this.#users;
     const layer = layers.at(this.#state.layer);
     prepareLayer(layer);
@@ -224,7 +232,7 @@ export class RunningContainer {
     prepare();
     const bundle = { id: this.id, directory, root, layer, limits: this.spec.limits, users };
     const log = join(layer.bundle, "log");
-    const run = new Run(launcher.launch(this.id, log, writeBundle(this.#host, bundle)), log);
+    const run = new Run(launcher.launch(this.id, launcher.seen(log), writeBundle(this.#host, bundle)), log);
     this.#run = run;
     this.#control = run.control;
     await run.start(startFields(process.arch, this.#host.toolbox.bash));
@@ -239,13 +247,14 @@ export class RunningContainer {
   async #end(): Promise<void> {
     const run = this.#run;
     this.#run = undefined;
-    const { cgroups, space } = this.#host;
+    const { cgroups } = this.#host;
     const counters = readCounters(cgroups, this.id);
     await run?.end(() => killGroup(cgroups, this.id));
     this.#countersBefore = addCounters(this.#countersBefore ?? counters, counters);
     this.#tree?.close();
-    const { root } = places(space, this.id);
-    while (unmount(root));
+    const root = this.#root;
+    this.#root = undefined;
+    if (root !== undefined) this.#detached = detach(root);
   }
 
   /**
@@ -374,6 +383,7 @@ export class RunningContainer {
     await this.#whenSettled();
     try {
       await this.#end();
+      await this.#detached;
       await rescue(this.#host.layers.at(this.#state.layer).upper);
       await this.#remove();
     } finally {
@@ -399,6 +409,15 @@ export class RunningContainer {
 
 export function gone(id: string): AleError {
   return new AleError("sandbox-gone", `sandbox ${id} has ended`, { next: "create a new sandbox" });
+}
+
+async function detach(root: string): Promise<void> {
+  while (await unmountAside(root));
+  try {
+    rmdirSync(root);
+  } catch {
+    // Whoever removes the sandbox's directory tries again.
+  }
 }
 
 /** Ends every process in the groups of a sandbox, and the groups. False where the kernel does not let go of them. */

@@ -80,14 +80,17 @@ export type SandboxState = z.infer<typeof SandboxState>;
 
 export interface Places {
   readonly directory: string;
-  /** The merged root filesystem. */
-  readonly root: string;
 }
 
 export function places(space: string, id: string): Places {
-  const directory = join(space, id);
-  return { directory, root: join(directory, "root") };
+  return { directory: join(space, id) };
 }
+
+/**
+ * Where a sandbox's merged root filesystem is mounted while it writes to this layer: each run has a place of its own, because the kernel
+ * takes its time over the last one.
+ */
+export const rootOf = (space: string, id: string, layer: string): string => join(space, id, `root-${layer}`);
 
 /** A driver's directory: everything that its sandboxes have on the host lies or is mounted below it. */
 export interface Space {
@@ -129,9 +132,8 @@ export function listDurableSpaces(home: string): string[] {
 
 /** Written before anything else of the sandbox exists. Throws an error with the code EEXIST where the id is in use. */
 export function createSandboxState(space: string, state: SandboxState): void {
-  const { directory, root } = places(space, state.id);
+  const { directory } = places(space, state.id);
   mkdirSync(directory, { mode: 0o700 });
-  mkdirSync(root);
   writeSandboxState(space, state);
 }
 
@@ -167,10 +169,10 @@ export function listSandboxes(space: string): string[] {
 
 /** The usual remains go one by one, which costs little; whatever else there may be goes the long way. */
 export function removeSandboxDirectory(space: string, id: string): void {
-  const { directory, root } = places(space, id);
+  const { directory } = places(space, id);
   try {
     unlinkSync(join(directory, "state.json"));
-    for (const empty of [root, directory]) rmdirSync(empty);
+    rmdirSync(directory);
   } catch {
     removeTree(directory);
   }
