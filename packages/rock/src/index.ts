@@ -31,6 +31,15 @@ export {
   resolveImage,
 } from "./image/image.ts";
 export { type ImageConfig, imageLabel, type LocalImage } from "./image/local-image.ts";
+export {
+  type ImageDisk,
+  type ImageInfo,
+  imageDisk,
+  listImages,
+  pruneImages,
+  type Removal,
+  removeImage,
+} from "./image/manage.ts";
 export { type PullOptions, type PullProgress, pullImage } from "./image/pull.ts";
 export { type PushOptions, type PushProgress, type PushResult, pushImage } from "./image/push.ts";
 export {
@@ -42,6 +51,7 @@ export {
 } from "./image/recipe.ts";
 export type { RegistryOptions } from "./image/registry.ts";
 export type { Credentials } from "./image/registry-auth.ts";
+export { imageShelf } from "./image/shelf.ts";
 export type { DeniedCall } from "./oci/denied-calls.ts";
 export { openOciDriver } from "./oci/driver.ts";
 export { DurableOciDriver } from "./oci/durable-driver.ts";

@@ -126,6 +126,16 @@ export async function lock(
 export const holdStore = (store: Store, signal?: AbortSignal): Promise<Disposable> =>
   lock(store, "store", signal, "shared");
 
+/** For clearing up. Undefined while something is being made. */
+export function holdStoreAlone(store: Store): Disposable | undefined {
+  const parent = join(store.root, "locks");
+  mkdirSync(parent, { recursive: true, mode: 0o700 });
+  const fd = openSync(join(parent, "store"), "w", 0o600);
+  if (tryLock(fd, "alone")) return { [Symbol.dispose]: () => closeSync(fd) };
+  closeSync(fd);
+  return undefined;
+}
+
 export function entries(directory: string): string[] {
   try {
     return readdirSync(directory);
