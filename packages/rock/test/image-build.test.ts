@@ -3,15 +3,18 @@ import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MergedTree } from "../src/image/merged.ts";
+import { digestOf } from "../src/image/store.ts";
 import {
   BASE_IMAGE,
   type BuildOptions,
   buildImage,
+  exportImage,
+  importImage,
   mapImage,
   OciDriver,
   resolveImage,
 } from "../src/index.ts";
-import { type Directory, homeWithBase, tarOf } from "./image-support.ts";
+import { type Directory, homeWithBase, tarOf, temporary } from "./image-support.ts";
 import { obstacle, spec, suite } from "./support.ts";
 
 const MIB = 2 ** 20;
@@ -256,6 +259,35 @@ RUN ["/bin/sh", "-c", "echo $0 > /exec", "arg"]
     await expect(build({ Dockerfile: `FROM ${BASE_IMAGE}\nRUN --network=host true` })).rejects.toThrow(
       "Dockerfile:2: RUN --network=host needs the build to be started with `--network host`",
     );
+  });
+
+  test("an image above a foreign one is handed on with the foreign layer's own bytes", async () => {
+    // In an order, and without a parent, that we would never write.
+    const layer = tarOf({ path: "z/file", content: "z" }, { path: "a", content: "a" });
+    const config = JSON.stringify({
+      os: "linux",
+      architecture: "amd64",
+      rootfs: { type: "layers", diff_ids: [digestOf(layer)] },
+    });
+    const manifest = JSON.stringify([{ Config: "c.json", RepoTags: ["foreign:1"], Layers: ["l.tar"] }]);
+    const archive = join(home.path, "foreign.tar");
+    writeFileSync(
+      archive,
+      tarOf(
+        { path: "l.tar", content: layer },
+        { path: "c.json", content: config },
+        { path: "manifest.json", content: manifest },
+      ),
+    );
+    await importImage(home.path, archive, "foreign:1");
+    await build({ Dockerfile: "FROM foreign:1\nCOPY Dockerfile /z/mine\n" }, { tag: "above" });
+    const out = join(home.path, "above.tar");
+    await exportImage(home.path, "above", out, { format: "oci-archive" });
+    using other = temporary();
+    const image = await importImage(other.path, out, "above");
+    const copy = new MergedTree(image.layers);
+    expect([copy.read("/z/file"), copy.read("/a")]).toEqual(["z", "a"]);
+    expect(copy.read("/z/mine")).toContain("FROM foreign:1");
   });
 
   test("links in the context never lead out of it", async () => {

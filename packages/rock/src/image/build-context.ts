@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { AleError, suggest } from "@ale/core";
@@ -22,7 +22,7 @@ const ignore = createRequire(import.meta.url)("@balena/dockerignore") as () => I
 
 /** Throws an AleError where there is no such directory. */
 export function contextSource(directory: string, dockerfile: string): CopySource {
-  if (!lstatSync(directory, { throwIfNoEntry: false })?.isDirectory())
+  if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory())
     throw new AleError("context-missing", `the build context ${directory} is no directory`);
   const own = `${dockerfile}.dockerignore`;
   const path = existsSync(own) ? own : join(directory, ".dockerignore");

@@ -5,6 +5,7 @@ import { layerPath } from "./layers.ts";
 import type { LocalImage } from "./local-image.ts";
 import {
   type Config,
+  type Descriptor,
   environmentList,
   environmentOfList,
   type History,
@@ -18,6 +19,8 @@ import { digestOf, type Store } from "./store.ts";
 export interface StageLayer {
   readonly diffId: string;
   readonly tarBytes: number;
+  /** Where the layer came with an image: how its bytes are kept. */
+  readonly descriptor?: Descriptor;
 }
 
 const DEFAULT_SHELL = ["/bin/sh", "-c"];
@@ -83,6 +86,11 @@ export class StageState {
 
   absolute(path: string): string {
     return path.startsWith("/") ? path : `${this.workdir.replace(/\/$/, "")}/${path}`;
+  }
+
+  /** Of the layers that came with an image. */
+  descriptors(): Descriptor[] {
+    return this.layers.flatMap(({ descriptor }) => descriptor ?? []);
   }
 
   /** Uppermost first, as a tree or a sandbox needs them. */

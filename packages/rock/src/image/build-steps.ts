@@ -83,10 +83,11 @@ export class StageBuilder {
       if (!(error instanceof AleError) || error.code !== "image-unknown" || pull === "never") throw error;
       await pullImage(home, name, { ...registry, ...(platform === undefined ? {} : { platform }) }, signal);
     }
-    const { digest, config } = await storedImage(home, name, signal);
-    const layers = config.rootfs.diff_ids.map((diffId) => ({
+    const { digest, config, manifest } = await storedImage(home, name, signal);
+    const layers = config.rootfs.diff_ids.map((diffId, index) => ({
       diffId,
       tarBytes: readLayer(store, diffId)?.tarBytes ?? 0,
+      descriptor: manifest.layers[index]!,
     }));
     return { digest, config, layers };
   }

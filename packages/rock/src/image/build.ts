@@ -77,7 +77,7 @@ export async function buildImage(
   try {
     const state = await build.run();
     const sizes = state.layers.map(({ tarBytes }) => tarBytes);
-    const image = keepImage(store, state.finished(), sizes);
+    const image = keepImage(store, state.finished(), sizes, state.descriptors());
     setName(store, options.tag, { type: "image", manifest: image.digest });
     return { image: localImageOf(store, options.tag, image), ...build.tally() };
   } catch (error) {

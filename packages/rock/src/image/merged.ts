@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats } from "node:fs";
+import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
 import { getAttribute } from "./native-image.ts";
@@ -40,7 +40,8 @@ export class MergedTree {
     const [top] = this.#layers;
     return top === undefined
       ? undefined
-      : { names: [], stat: lstatSync(top), path: top, parts: this.#layers };
+      : // The top may be a link to where a layer really lies.
+        { names: [], stat: statSync(top), path: top, parts: this.#layers };
   }
 
   child(parent: MergedNode, name: string): MergedNode | undefined {

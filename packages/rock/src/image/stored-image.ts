@@ -1,7 +1,15 @@
 import { AleError } from "@ale/core";
 import { layerPath, readLayer } from "./layers.ts";
 import type { LocalImage } from "./local-image.ts";
-import { Config, type Descriptor, imageConfigOf, Manifest, MEDIA, parseDocument } from "./manifest.ts";
+import {
+  Config,
+  compressionOf,
+  type Descriptor,
+  imageConfigOf,
+  Manifest,
+  MEDIA,
+  parseDocument,
+} from "./manifest.ts";
 import { type Digest, readBlob, type Store, writeBlob } from "./store.ts";
 
 /** An image of the store: its manifest and configuration. Its layers are there by the time that it is. */
@@ -25,16 +33,22 @@ export function loadImage(store: Store, digest: Digest): StoredImage | undefined
 }
 
 /**
- * Keeps the manifest of an image that was made here. Its layers are named by their uncompressed tar, which can be made again from the
- * unpacked directory at any time and therefore need not be kept.
+ * Keeps the manifest of an image that was made here above the layers of another one, or of none. Its own layers are named by their
+ * uncompressed tar, which can be made again from the unpacked directory at any time and therefore need not be kept; those below keep the
+ * name under which their bytes are there.
  */
-export function keepImage(store: Store, config: Config, layerSizes: readonly number[]): StoredImage {
+export function keepImage(
+  store: Store,
+  config: Config,
+  layerSizes: readonly number[],
+  below: readonly Descriptor[] = [],
+): StoredImage {
   const configBytes = Buffer.from(JSON.stringify(config));
-  const layers: Descriptor[] = config.rootfs.diff_ids.map((digest, index) => ({
-    mediaType: MEDIA.ociTar,
-    digest,
-    size: layerSizes[index] ?? 0,
-  }));
+  const layers = config.rootfs.diff_ids.map((digest, index): Descriptor => {
+    const known = below[index];
+    if (known !== undefined) return { ...known, mediaType: ociTypeOf(known.mediaType) };
+    return { mediaType: MEDIA.ociTar, digest, size: layerSizes[index] ?? 0 };
+  });
   const manifest: Manifest = {
     schemaVersion: 2,
     mediaType: MEDIA.ociManifest,
@@ -47,6 +61,10 @@ export function keepImage(store: Store, config: Config, layerSizes: readonly num
   };
   return { digest: writeBlob(store, JSON.stringify(manifest)), manifest, config };
 }
+
+/** The same bytes under the name that belongs into an OCI manifest. */
+const OCI_TYPES = { none: MEDIA.ociTar, gzip: MEDIA.ociGzip, zstd: MEDIA.ociZstd } as const;
+const ociTypeOf = (mediaType: string): string => OCI_TYPES[compressionOf(mediaType)];
 
 /** As sandboxes use it. Throws an AleError where a layer is missing. */
 export function localImageOf(store: Store, name: string, image: StoredImage): LocalImage {

@@ -3,7 +3,7 @@ import { storedImage } from "../image/find-image.ts";
 import { keepDirectory } from "../image/layers.ts";
 import type { LocalImage } from "../image/local-image.ts";
 import { setName } from "../image/names.ts";
-import { openStore, stage } from "../image/store.ts";
+import { holdStore, openStore, stage } from "../image/store.ts";
 import { keepImage, localImageOf } from "../image/stored-image.ts";
 import { copyLayer } from "../oci/layer-copy.ts";
 import type { SandboxDriver } from "../port/driver.ts";
@@ -34,6 +34,7 @@ export async function commitSandbox(
     const { image, layers } = await driver.snapshotLayers(snapshot.id);
     const base = await storedImage(driver.home, image, signal);
     const store = openStore(driver.home);
+    using _ = await holdStore(store, signal);
     const made: { diffId: string; tarBytes: number }[] = [];
     // The store's order is from the bottom.
     for (const layer of [...layers].reverse()) {
@@ -54,8 +55,9 @@ export async function commitSandbox(
         ...made.map(() => ({ created, created_by: `commit of sandbox ${sandbox.id}`, empty_layer: null })),
       ],
     };
-    const sizes = [...base.manifest.layers.map(({ size }) => size), ...made.map(({ tarBytes }) => tarBytes)];
-    const committed = keepImage(store, config, sizes);
+    const below = base.manifest.layers;
+    const sizes = [...below.map(({ size }) => size), ...made.map(({ tarBytes }) => tarBytes)];
+    const committed = keepImage(store, config, sizes, below);
     setName(store, name, { type: "image", manifest: committed.digest });
     return localImageOf(store, name, committed);
   } finally {
