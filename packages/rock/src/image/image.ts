@@ -81,7 +81,9 @@ function resolveBase(home: string, name: string): LocalImage {
 }
 
 function unknownImage(store: Store, name: string): AleError {
-  const known = [BASE_IMAGE, ...listNames(store).map((record) => record.name.replace(/:latest$/, ""))];
+  // A server's tenants have images of their own under a host that cannot exist: their names are told to nobody.
+  const names = listNames(store).filter((record) => !record.name.startsWith("private.invalid/"));
+  const known = [BASE_IMAGE, ...names.map((record) => record.name.replace(/:latest$/, ""))];
   const meant = suggest(name, known);
   const pull = `get it with \`ale rock image pull ${name}\`, or map the name to a local image`;
   return new AleError("image-unknown", `there is no local image called ${name}`, {

@@ -12,6 +12,7 @@ import { type Authenticator, type Caller, SCOPES } from "./caller.ts";
 import { LOOPBACK_NAMES } from "./host-check.ts";
 import type { ImageShelf } from "./images.ts";
 import { ServeLease } from "./lease.ts";
+import { localShelf } from "./local-shelf.ts";
 import { Metrics } from "./metrics.ts";
 import { nativeApi } from "./native.ts";
 import type { HostLimits, Quota } from "./quota.ts";
@@ -41,6 +42,7 @@ export interface ServeOptions {
   readonly quota?: (tenant: string) => Quota;
   readonly hostLimits?: HostLimits;
   readonly limits?: Partial<AppLimits>;
+  /** Default: with the OCI driver the images of the home; with another one none are offered. */
   readonly images?: ImageShelf;
   readonly ensureImage?: SandboxServiceOptions["ensureImage"];
   /** APIs besides the native one. */
@@ -100,7 +102,8 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
   const closing = new AbortController();
   const localToken = newToken();
   const version = options.version ?? "0.1.0";
-  const parts = { audit, metrics, tokens, version, ...given({ images: options.images }) };
+  const images = options.images ?? (options.driver === undefined ? localShelf(home) : undefined);
+  const parts = { audit, metrics, tokens, version, ...given({ images }) };
   const app = await createApp({
     service,
     audit,

@@ -1,8 +1,11 @@
+import { AleError } from "@ale/core";
 import { z } from "zod";
+import { canonicalName } from "../../image/reference.ts";
 import { ImageList, ImageName } from "../../wire/system-schemas.ts";
 import type { App, AppContext } from "../app.ts";
 import type { ImageShelf } from "../images.ts";
 import { mayUseImage, refuseForeignImage } from "../private-images.ts";
+import { hasFiles, type SandboxRecord } from "../record.ts";
 import { EventQueue, gone, sendEvents } from "../streams.ts";
 import { problems } from "./responses.ts";
 
@@ -10,7 +13,7 @@ import { problems } from "./responses.ts";
 
 const tags = ["images"];
 
-export function imageRoutes(app: App, { closing }: AppContext, images: ImageShelf): void {
+export function imageRoutes(app: App, { closing, service }: AppContext, images: ImageShelf): void {
   app.get(
     "/images",
     {
@@ -36,6 +39,7 @@ export function imageRoutes(app: App, { closing }: AppContext, images: ImageShel
       },
     },
     async (request, reply) => {
+      refuseForeignImage(request.caller.tenant, request.body.name);
       const signal = gone(request, reply, closing);
       const queue = new EventQueue();
       const progress = (message: string): void => {
@@ -65,8 +69,20 @@ export function imageRoutes(app: App, { closing }: AppContext, images: ImageShel
     },
     async ({ query, caller }, reply) => {
       refuseForeignImage(caller.tenant, query.name);
+      refuseUsed(service.everything(), query.name);
       await images.remove(query.name);
       return reply.code(204).send(null);
     },
   );
+}
+
+/** A stopped sandbox needs its image to start again. */
+function refuseUsed(records: readonly SandboxRecord[], name: string): void {
+  const users = records.filter(
+    (record) => hasFiles(record) && canonicalName(record.spec.image) === canonicalName(name),
+  );
+  if (users.length > 0)
+    throw new AleError("image-in-use", `${users.length} sandboxes are of the image ${name}`, {
+      next: "delete them first",
+    });
 }
