@@ -55,7 +55,7 @@ describe.skipIf(obstacle)(suite("the native API"), () => {
       expect(bad.body.issues[0].path).toBe("body/limits/memoryBytes");
     }
     const huge = await server.call("POST", "/v1/sandboxes", create({ limits: { memoryBytes: "900t" } }));
-    expect(huge).toMatchObject({ status: 400, body: { code: "limits-exceed-host" } });
+    expect(huge).toMatchObject({ status: 400, body: { code: "limits-above-host" } });
   });
 
   test.each([

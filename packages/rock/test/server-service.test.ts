@@ -81,7 +81,7 @@ describe.skipIf(obstacle)(suite("the sandbox service"), () => {
   test("limits above the host are refused before anything is made", async () => {
     await using rock = await service();
     const tooMuch = spec({ limits: { memoryBytes: 2 ** 50 } });
-    expect(await codeOf(() => rock.create("a", { spec: tooMuch }))).toBe("limits-exceed-host");
+    expect(await codeOf(() => rock.create("a", { spec: tooMuch }))).toBe("limits-above-host");
     expect(rock.list("a")).toEqual([]);
   });
 

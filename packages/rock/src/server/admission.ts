@@ -55,7 +55,7 @@ export class Admission {
     return usage;
   }
 
-  /** Throws an AleError: `limits-exceed-host`, `quota-exceeded`, `too-many-creations`. `resume`: it has its files already. */
+  /** Throws an AleError: `limits-above-host`, `quota-exceeded`, `too-many-creations`. `resume`: it has its files already. */
   admit(tenant: string, limits: Limits, count = 1, resume = false): void {
     const { host, now } = this.#options;
     refuseAboveHost(limits, host);

@@ -57,10 +57,10 @@ export function usageOf(records: Iterable<SandboxRecord>): Usage {
   return usage;
 }
 
-/** Throws an AleError `limits-exceed-host`: such a sandbox could never have what it asks for. */
+/** Throws an AleError `limits-above-host`: such a sandbox could never have what it asks for. */
 export function refuseAboveHost(limits: Limits, host: HostLimits): void {
   const refuse = (what: string, asked: number, has: number): never => {
-    throw new AleError("limits-exceed-host", `${what} ${asked} asked for, this host has ${has}`, {
+    throw new AleError("limits-above-host", `${what} ${asked} asked for, this host has ${has}`, {
       next: `ask for at most ${has}`,
     });
   };

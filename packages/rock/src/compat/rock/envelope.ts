@@ -57,7 +57,7 @@ const CALLERS: ReadonlySet<string> = new Set([
   "sandbox-not-stopped",
   "id-invalid",
   "id-taken",
-  "limits-exceed-host",
+  "limits-above-host",
   "quota-exceeded",
   "too-many-creations",
   "image-unknown",
