@@ -50,7 +50,7 @@ export function settingsFor(source: SettingsSource, request: SettingsRequest): S
   const { spec, config, files } = source;
   const user = resolveUser(files, request.user ?? ownName(source));
   // Root that looks after another user's sandbox has no business in that user's directory.
-  const isKeeper = user.uid === 0 && request.user !== undefined && ownUser(source).uid !== 0;
+  const isKeeper = user.uid === 0 && !isRoot(ownName(source));
   return {
     uid: user.uid,
     gid: user.gid,
@@ -70,6 +70,8 @@ export function settingsFor(source: SettingsSource, request: SettingsRequest): S
     },
   };
 }
+
+const isRoot = (name: string): boolean => /^(root|0)(:|$)/.test(name);
 
 /** As PID 1 reads it. */
 export const identityField = ({ uid, gid, groups }: Settings): string => `${uid} ${gid} ${groups.join(",")}`;

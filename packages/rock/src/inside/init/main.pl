@@ -41,7 +41,9 @@ $handlers{killall} = sub {
 my $inbox = $INBOX // '';
 
 sub read_requests {
-  my $n = sysread(STDIN, $inbox, 65536, length $inbox);
+  # Room for all of a frame at once: grown bit by bit, a large one would be copied hundreds of times.
+  my $missing = length $inbox >= 4 ? 4 + unpack('N', $inbox) - length $inbox : 0;
+  my $n = sysread(STDIN, $inbox, $missing > 65536 ? $missing : 65536, length $inbox);
   exit 0 if defined $n && $n == 0;
   serve() if defined $n;
 }

@@ -67,11 +67,14 @@ sub process_table {
   @table;
 }
 
+my $LOAD;
+
 # Now, to tell what began later: clock ticks since boot (the unit of `start`), and within a tick the last process that began.
 sub moment {
-  my $last = 0;
-  if (open(my $load, '<', '/proc/loadavg')) { sysread($load, my $line, 100); ($last) = $line =~ /(\d+)$/; close $load }
-  (int(clock(7) * 100), $last);
+  sysopen($LOAD, '/proc/loadavg', 0) if !$LOAD;
+  sysseek($LOAD, 0, 0);
+  sysread($LOAD, my $line, 100);
+  (int(clock(7) * 100), ($line // '') =~ /(\d+)$/ ? $1 : 0);
 }
 
 sub began_before { my ($p, $job) = @_; $p->{start} < $job->{ticks} || $p->{start} == $job->{ticks} && $p->{pid} <= $job->{last_pid} }
