@@ -7,6 +7,7 @@ sub flowing { $jobs{$_[0]} || $links{$_[0]} }
 
 $handlers{connect} = sub {
   my ($id, $port, $credit) = @_;
+  return if flowing($id);
   my $link = { id => $id, credit => $credit };
   $link->{targets} = [[2, pack('S n N x8', 2, $port, 0x7f000001)], [10, pack('S n N a16 N', 10, $port, 0, "\0" x 15 . "\1", 0)]];
   $links{$id} = $link;

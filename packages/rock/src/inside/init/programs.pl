@@ -5,6 +5,7 @@ my %program_of; # by pid, those that have not been waited for
 # `input`: `none`, `given` (all of stdin is here) or `open` (more follows). `size`: "rows cols" of a terminal, or nothing.
 $handlers{run} = sub {
   my ($id, $mode, $identity, $cwd, $timeout, $limit, $input, $stdin, $size, $argc, @rest) = @_;
+  return if flowing($id);
   my @argv = splice(@rest, 0, $argc);
   my $job = { id => $id, mode => $mode, who => identity($identity), deadline => now() + $timeout / 1000, size => $size, tty => $size ne '' };
   run_job($job, $cwd, $limit, $input, $stdin, sub {

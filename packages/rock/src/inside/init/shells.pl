@@ -75,6 +75,7 @@ sub start_shell {
 # `credit`: of output that is passed on while the command runs, else empty.
 $handlers{shell} = sub {
   my ($id, $name, $nonce, $timeout, $limit, $credit, $command) = @_;
+  return if flowing($id);
   my $shell = $shells{$name} or return send_frame('fail', $id, 'the session is closed');
   my $restarted = delete $shell->{lost};
   if (!$shell->{pid}) { start_shell($shell) or return send_frame('fail', $id, "cannot start a shell: $!") }
@@ -97,6 +98,7 @@ $handlers{shell} = sub {
 # The shell writes down what it is (session.sh says how), to us and not into the output of what it has in the background.
 $handlers{capture} = sub {
   my ($id, $name, $nonce, $timeout, $limit) = @_;
+  return if flowing($id);
   my $shell = $shells{$name};
   return send_frame('done', $id, 0, '', 0, 0, 0, '', '', 0, '', '') if !$shell || !$shell->{pid} || $shell->{job};
   $jobs{$id} = $shell->{job} = { id => $id, shell => $shell, nonce => $nonce, pid => $shell->{pid}, uid => $shell->{who}[0],
