@@ -136,6 +136,10 @@ export class DockerDriver implements SandboxDriver {
     signal?: AbortSignal,
   ): Promise<Sandbox> {
     this.#refuseIfOver(signal);
+    if (spec.readOnlyPaths !== undefined && spec.readOnlyPaths.length > 0)
+      throw new AleError("spec-invalid", "read-only paths cannot be had at a container engine", {
+        next: "leave out readOnlyPaths, or use the OCI driver",
+      });
     const ready = await this.#ready();
     const { info } = ready;
     refuseOversized(spec.limits, { cpus: info.cpus, memoryBytes: info.memoryBytes, diskBytes: Infinity });

@@ -20,6 +20,7 @@ export interface BundleRequest {
   readonly root: string;
   readonly layer: LayerPlace;
   readonly limits: Limits;
+  readonly readOnlyPaths?: readonly string[] | undefined;
   readonly users: SandboxUsers | undefined;
 }
 
@@ -36,7 +37,7 @@ export interface BundleHost {
 
 /** The arguments that run it. */
 export function writeBundle(host: BundleHost, request: BundleRequest): readonly string[] {
-  const { id, directory, root, layer, limits, users } = request;
+  const { id, directory, root, layer, limits, readOnlyPaths, users } = request;
   const { launcher } = host;
   if (users !== undefined) for (const place of [directory, layer.directory]) letIn(place, users);
   const config = ociConfig({
@@ -49,6 +50,7 @@ export function writeBundle(host: BundleHost, request: BundleRequest): readonly 
     users: users === undefined ? host.sharedUsers : mappingsOf(users),
     init: starterArgv(host.toolbox.perl),
     limits,
+    readOnlyPaths,
     cgroupsPath: host.groups ? cgroupsPath(id) : undefined,
     compileSeccomp: compiledSeccomp,
     logDenied: host.logDenied,

@@ -230,7 +230,8 @@ export class RunningContainer {
     this.#tree = new Tree(root, users?.ids);
     this.#tree.agent = ownUser({ spec: this.spec, config: this.#state.image.config, files: this.#tree });
     prepare();
-    const bundle = { id: this.id, directory, root, layer, limits: this.spec.limits, users };
+    const { limits, readOnlyPaths } = this.spec;
+    const bundle = { id: this.id, directory, root, layer, limits, readOnlyPaths, users };
     const log = join(layer.bundle, "log");
     const run = new Run(launcher.launch(this.id, launcher.seen(log), writeBundle(this.#host, bundle)), log);
     this.#run = run;

@@ -26,6 +26,8 @@ export interface ConfigRequest {
   /** Argument vector of PID 1. */
   readonly init: readonly string[];
   readonly limits: Limits;
+  /** Beside those that every sandbox has. */
+  readonly readOnlyPaths?: readonly string[] | undefined;
   /** Undefined: there are no control groups; processes are then counted by the kernel's limit for users (the runtime and PID 1 are two more), and nothing else is limited. */
   readonly cgroupsPath: string | undefined;
   /** Which numbers of the host the sandbox's users and groups are. Without it they are the host's own. */
@@ -82,7 +84,7 @@ export function ociConfig(request: ConfigRequest) {
     linux: {
       ...namespacesOf(request.users),
       maskedPaths: MASKED,
-      readonlyPaths: READ_ONLY,
+      readonlyPaths: [...READ_ONLY, ...(request.readOnlyPaths ?? [])],
       seccomp: request.logDenied ? { ...seccomp, flags: ["SECCOMP_FILTER_FLAG_LOG"] } : seccomp,
       ...(request.cgroupsPath === undefined
         ? {}

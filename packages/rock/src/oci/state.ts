@@ -51,6 +51,7 @@ const Remembered = z.object({
   workdir: z.string().optional(),
   user: z.string().optional(),
   env: z.record(z.string(), z.string()).optional(),
+  readOnlyPaths: z.array(z.string()).readonly().optional(),
   idleMs: z.number().optional(),
   labels: z.record(z.string(), z.string()).optional(),
 });

@@ -20,6 +20,8 @@ export interface SandboxSpec {
   /** Whom sessions and programs run as: name or "uid[:gid]". Default: the image's user (`agent` for ale/base), else root. */
   readonly user?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Files and directories that are there at the start and that nothing in the sandbox can change, not even its root. */
+  readonly readOnlyPaths?: readonly string[];
   /** The sandbox ends when nothing was asked of it for so long. Default: never before its lifetime. */
   readonly idleMs?: number;
   /** Kept in the sandbox's state file for people and for `ale rock ls`. */

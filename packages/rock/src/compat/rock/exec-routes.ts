@@ -90,8 +90,7 @@ async function run(
   if (input.is_interactive_command || input.is_interactive_quit)
     throw badRequest("Interactive commands are not available in a session: attach a terminal instead");
   const { command } = input;
-  if (options.historyExpansion === true && hangsInInteractiveShell(command))
-    await hang(input.timeout ?? 85, signal);
+  if (options.quirks === true && hangsInInteractiveShell(command)) await hang(input.timeout ?? 85, signal);
   await refuseBadSyntax(sandbox, command, signal);
   const submission = parseSubmission(command);
   if (submission !== undefined) return submit(sandbox, session, input, submission, signal);

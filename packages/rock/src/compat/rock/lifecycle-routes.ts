@@ -8,7 +8,7 @@ import type { RockContext } from "./context.ts";
 import { badRequest, CODES, success } from "./envelope.ts";
 import { Batch, ListQuery, SandboxId, StartRequest, StatusQuery, Warmup } from "./requests.ts";
 import { Answer, pathRoute, route } from "./route.ts";
-import { createRequestOf, hostSize } from "./start.ts";
+import { createRequestOf, hostSize, withWorkerFiles } from "./start.ts";
 import { hostOf, requireShown, statusOf } from "./status.ts";
 
 /** ROCK's lifecycle: start, look, stop, restart, delete, list. */
@@ -70,7 +70,7 @@ function begin(
   const image = imageFor(options.images, tenant, input.image);
   const create = createRequestOf(input, asker, host, options.maxAllowed, image);
   try {
-    return service.create(tenant, create);
+    return service.create(tenant, options.quirks === true ? withWorkerFiles(create) : create);
   } catch (error) {
     if (error instanceof AleError && error.code === "id-taken")
       throw badRequest(`Sandbox ${input.sandbox_id} already exists`);

@@ -98,6 +98,18 @@ export function createRequestOf(
   };
 }
 
+/** Where ROCK's worker mounts its interpreter and its scripts, read-only. Here there is nothing behind them. */
+const WORKER_FILES = ["/tmp/miniforge/bin/.keep", "/tmp/local_files/docker_run.sh"];
+
+export const withWorkerFiles = (request: CreateRequest): CreateRequest => ({
+  ...request,
+  spec: {
+    ...request.spec,
+    files: WORKER_FILES.map((path) => ({ path, content: "", mode: 0o644, owner: "root" })),
+    readOnlyPaths: ["/tmp/miniforge", "/tmp/local_files"],
+  },
+});
+
 function refuseUnavailable(request: StartRequest): void {
   if (request.image_os && request.image_os.toLowerCase() !== "linux")
     throw badRequest(`Unsupported image_os '${request.image_os}': this host runs linux images`);
