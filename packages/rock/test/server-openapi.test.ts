@@ -71,6 +71,43 @@ describe("the OpenAPI document", () => {
     await expect(app).rejects.toThrow(/needs a scope/);
   });
 
+  test("a fault of the server is told to its operator, and its caller learns nothing of its inside", async () => {
+    const faults: unknown[] = [];
+    const app = await createApp({
+      service: undefined as never,
+      audit: new AuditLog(join(directory, "audit")),
+      auth: { authenticate: () => undefined },
+      onFault: (route, cause) => faults.push([route, cause]),
+      plugins: [
+        (scope) =>
+          void scope.get("/broken", { config: { scope: "public" } }, async () => {
+            throw new TypeError("cannot read /secret/path");
+          }),
+      ],
+    });
+    const answer = await app.inject({ method: "GET", url: "/broken" });
+    expect(answer.statusCode).toBe(500);
+    expect(answer.json()).toMatchObject({ code: "internal" });
+    expect(answer.body).not.toContain("secret");
+    expect(faults).toEqual([["GET /broken", expect.any(TypeError)]]);
+    await app.close();
+  });
+
+  test("whoever guesses tokens is told to wait, others are not", async () => {
+    const app = await createApp({
+      service: undefined as never,
+      audit: new AuditLog(join(directory, "audit")),
+      auth: { authenticate: () => undefined },
+      plugins: [(scope) => void scope.get("/own", { config: { scope: "exec" } }, async () => "own")],
+    });
+    const guess = (remoteAddress: string) => app.inject({ method: "GET", url: "/own", remoteAddress });
+    const statuses: number[] = [];
+    for (let index = 0; index < 301; index++) statuses.push((await guess("192.0.2.1")).statusCode);
+    expect([statuses[0], statuses[299], statuses[300]]).toEqual([401, 401, 429]);
+    expect((await guess("192.0.2.2")).statusCode).toBe(401);
+    await app.close();
+  });
+
   test("the reference is what the schemas say", () => {
     const path = join(import.meta.dirname, "../../../docs/reference/rock-api.md");
     // If this fails: node scripts/make-rock-reference.ts

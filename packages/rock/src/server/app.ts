@@ -19,7 +19,8 @@ import { type Authenticator, allows, type Caller, type Scope } from "./caller.ts
 import { hostCheck, originCheck } from "./host-check.ts";
 import type { Metrics } from "./metrics.ts";
 import type { SandboxService } from "./service.ts";
-import { errorOf } from "./thrown.ts";
+import { Strangers, unauthorized } from "./strangers.ts";
+import { errorOf, isFault } from "./thrown.ts";
 
 /**
  * The HTTP application into which every API of the server is put: who calls is known, allowed and written down before a route sees a
@@ -45,6 +46,7 @@ export const DEFAULT_LIMITS: AppLimits = {
 
 declare module "fastify" {
   interface FastifyInstance {
+    faulty(route: string, cause: unknown): void;
     /** Every route, for tests and documents. */
     described: { readonly methods: string[]; readonly url: string; readonly schema: unknown }[];
     /** Writes the audit's line of a call that no longer is an HTTP request: of a WebSocket, when it ends. */
@@ -81,6 +83,8 @@ export interface AppOptions {
   /** Names by which the server may be called; undefined: any. Against DNS rebinding of a server on loopback. */
   readonly hosts?: readonly string[];
   readonly closing?: AbortSignal;
+  /** Told of faults of the server itself, whose callers only learn that there was one. Default: standard error. */
+  readonly onFault?: (route: string, cause: unknown) => void;
 }
 
 declare module "fastify" {
@@ -117,6 +121,8 @@ export async function createApp(options: AppOptions): Promise<App> {
   }).withTypeProvider<ZodTypeProvider>() as unknown as App;
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
+  const { onFault = (route, cause) => console.error(`fault in ${route}:`, cause) } = options;
+  app.decorate("faulty", onFault);
   app.setErrorHandler(sendProblem);
   app.setNotFoundHandler((request) => {
     throw new AleError("route-unknown", `there is no ${request.method} ${request.url.split("?")[0]}`, {
@@ -182,6 +188,7 @@ function httpServer(handler: RequestListener, limits: AppLimits, tls: AppOptions
 function guard(app: App, options: AppOptions, requestTimeoutMs: number): void {
   const { audit, auth } = options;
   const checkHost = hostCheck(options.hosts);
+  const strangers = new Strangers();
   app.decorate("audited", (request: FastifyRequest, status: number) => record(audit, request, status));
   app.decorateRequest("noted", null as never);
   app.decorateRequest("caller", {
@@ -208,7 +215,7 @@ function guard(app: App, options: AppOptions, requestTimeoutMs: number): void {
     const scope = request.routeOptions.config.scope;
     if (scope === "public") return;
     const caller = auth.authenticate(tokenOf(request));
-    if (caller === undefined) throw unauthorized();
+    if (caller === undefined) throw strangers.refuse(request.ip);
     request.noted.caller = caller;
     if (scope !== undefined && !allows(caller, scope))
       throw new AleError("forbidden", `the token ${caller.tokenId} has not the scope ${scope}`, {
@@ -285,13 +292,9 @@ function tokenOf(request: FastifyRequest): string | undefined {
   return typeof bare === "string" ? bare.replace(/^Bearer /i, "") : undefined;
 }
 
-const unauthorized = (): AleError =>
-  new AleError("unauthorized", "a valid token is needed", {
-    next: "send the header Authorization: Bearer TOKEN",
-  });
-
-function sendProblem(thrown: unknown, _request: FastifyRequest, reply: FastifyReply): void {
+function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const { error, issues } = errorOf(thrown);
+  if (isFault(error)) reply.server.faulty(`${request.method} ${request.routeOptions.url}`, error.cause);
   const status = statusOf(error.code);
   if (status === 401) reply.header("www-authenticate", "Bearer");
   reply

@@ -4,7 +4,7 @@ import { Peer } from "../wire/peer.ts";
 import { problemOf } from "../wire/problem.ts";
 import type { App } from "./app.ts";
 import type { Scope } from "./caller.ts";
-import { errorOf } from "./thrown.ts";
+import { errorOf, isFault } from "./thrown.ts";
 
 /** Routes whose connection becomes a WebSocket. They stand in the OpenAPI document as a GET that answers 101. */
 
@@ -59,6 +59,7 @@ async function serve<Request extends FastifyRequest>(
     peer.close();
   } catch (thrown) {
     const { error, issues } = errorOf(thrown);
+    if (isFault(error)) request.server.faulty(route.url, error.cause);
     await peer.send(JSON.stringify({ type: "error", problem: problemOf(error, issues) }));
     peer.close(4000, error.code);
   }

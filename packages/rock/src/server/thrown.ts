@@ -23,5 +23,20 @@ export function errorOf(error: unknown): { readonly error: AleError; readonly is
     };
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
     return { error: new AleError("request-invalid", message) };
-  return { error: new AleError(typeof code === "string" ? code : "internal", message, { cause: error }) };
+  if (code === "ENOSPC" || code === "EDQUOT")
+    return {
+      error: new AleError("disk-full", "the server's disk is full", {
+        next: "make room on it",
+        cause: error,
+      }),
+    };
+  return {
+    error: new AleError("internal", "the server failed in a way that it should not", {
+      next: "look into the server's own output, and report it",
+      cause: error,
+    }),
+  };
 }
+
+/** Whether it is a fault of the server itself: nothing that a caller did, and nothing that a caller should read. */
+export const isFault = (error: AleError): boolean => error.code === "internal";
