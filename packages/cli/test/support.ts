@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -70,8 +70,12 @@ export function workingHome(): string {
 }
 
 export function removeHome(home: string): void {
-  // On hosts with two cgroup versions the sandbox driver mounts its folder onto itself, for as long as the machine runs.
-  spawnSync("umount", ["-l", join(home, "rock/sandboxes")]);
+  // The sandbox driver mounts its folders onto themselves, for as long as the machine runs.
+  const mounted = readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((target) => target.startsWith(`${home}/`));
+  for (const target of mounted.reverse()) spawnSync("umount", ["-l", target]);
   rmSync(home, { recursive: true, force: true });
 }
 

@@ -69,7 +69,11 @@ function remoteOf(text: string): Remote | undefined {
 function must<T>(result: Result<T, FileError>): T {
   if (result.ok) return result.value;
   const { type, path, message } = result.error;
-  throw new AleError(`file-${type}`, `${path} in the sandbox: ${message ?? type.replaceAll("-", " ")}`);
+  const what = message ?? type.replaceAll("-", " ");
+  throw new AleError(
+    `file-${type}`,
+    what.includes(path) ? `in the sandbox: ${what}` : `${path} in the sandbox: ${what}`,
+  );
 }
 
 async function download(client: RockClient, { id, path }: Remote, to: string): Promise<Copied> {

@@ -65,7 +65,8 @@ async function each(
         if (!(error instanceof AleError)) throw error;
         if (exitCode === EXIT.ok) exitCode = exitCodeOf(error);
         failures.push({ id, code: error.code, message: error.message });
-        io.note(`${io.paint("red", "error:")} ${id}: ${error.message}`);
+        const about = error.message.includes(id) ? "" : `${id}: `;
+        io.note(`${io.paint("red", "error:")} ${about}${error.message}`);
         if (error.next !== undefined) io.note(`${io.paint("cyan", "next: ")} ${error.next}`);
       }
     }

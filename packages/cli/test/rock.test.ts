@@ -1,0 +1,373 @@
+import { spawn } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ale, removeHome, temporaryHome, whyNoSandbox, workingHome } from "./support.ts";
+
+const obstacle = whyNoSandbox();
+const MAIN = join(import.meta.dirname, "../src/main.ts");
+
+interface Ended {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** The real command in a process of its own, as a shell would start it. */
+function command(home: string, argv: readonly string[], input: string | Buffer = ""): Promise<Ended> {
+  const env = { ...process.env, ALE_HOME: home, NO_COLOR: "1" };
+  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...argv], { env });
+  return ended(child, input);
+}
+
+/** The same in a terminal of its own. `typed` goes in as soon as `ready` is on the screen. */
+function inTerminal(home: string, line: string, typed: readonly (readonly [ready: string, keys: string])[]) {
+  const env = { ...process.env, ALE_HOME: home, NO_COLOR: "1", TERM: "xterm" };
+  const ale = `${process.execPath} --disable-warning=ExperimentalWarning ${MAIN}`;
+  const child = spawn("script", ["-qec", `bash --norc -c '${line.replaceAll("ALE", ale)}'`, "/dev/null"], {
+    env,
+  });
+  const waiting = [...typed];
+  let seen = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    seen += chunk.toString();
+    const [ready, keys] = waiting[0] ?? [];
+    if (ready === undefined || !seen.includes(ready)) return;
+    waiting.shift();
+    seen = "";
+    child.stdin.write(keys!);
+  });
+  return ended(child);
+}
+
+function ended(child: ReturnType<typeof spawn>, input?: string | Buffer): Promise<Ended> {
+  let stdout = "";
+  let stderr = "";
+  child.stdout!.on("data", (chunk: Buffer) => {
+    stdout += chunk.toString("latin1");
+  });
+  child.stderr!.on("data", (chunk: Buffer) => {
+    stderr += chunk.toString();
+  });
+  child.stdin!.on("error", () => {});
+  if (input !== undefined) child.stdin!.end(input);
+  return new Promise((resolve) => child.on("close", (exitCode) => resolve({ exitCode, stdout, stderr })));
+}
+
+describe("ale rock without a server", () => {
+  test("says which command starts one", async () => {
+    const outcome = await ale(await temporaryHome(), "rock", "ls");
+    expect(outcome.exitCode).toBe(3);
+    expect(outcome.stderr).toContain("next:  start one: ale rock serve --detach");
+  });
+
+  test("lists its commands, and those of its groups", async () => {
+    const home = await temporaryHome();
+    expect((await ale(home, "rock", "--help")).stdout).toContain("rock snapshot rm");
+    const images = (await ale(home, "rock", "image", "--help")).stdout;
+    expect(images).toContain("rock image pull");
+    expect(images).not.toContain("rock exec");
+    expect((await ale(home, "rock", "image", "pul")).stderr).toContain("did you mean: ale rock image pull?");
+    expect((await ale(home, "--help")).stdout).not.toContain("rock exec");
+  });
+
+  test.each([
+    [["create"], "IMAGE is missing"],
+    [["create", "ale/base", "--lifetime", "soon"], "write it as 500ms"],
+    [["create", "ale/base", "--env", "=x"], "is not NAME=VALUE"],
+    [["create", "ale/base", "--cpus", "0"], "no number above 0"],
+    [["exec", "box"], "COMMAND is missing"],
+    [["cp", "a", "b"], "one of FROM and TO must be in a sandbox"],
+    [["cp", "box:a", "b"], "a path in a sandbox begins with /"],
+    [["rm"], "name sandboxes, or say --all"],
+    [["rm", "--all"], "ale rock rm --all --yes"],
+    [["top", "--sort", "memry"], "did you mean memory?"],
+    [["serve", "--tls-key", "x"], "belong together"],
+    [["image", "import", "/nowhere.tar", "x"], "there is no /nowhere.tar"],
+    [["image", "export", "ale/base", "x", "--format", "zip"], "is not known"],
+    [["token", "create", "--scope", "exce"], "did you mean exec?"],
+  ])("refuses %j", async (argv, message) => {
+    const outcome = await ale(await temporaryHome(), "rock", ...argv);
+    expect(outcome.exitCode).toBe(2);
+    expect(outcome.stderr).toContain(message);
+  });
+
+  test("makes, lists and revokes tokens before the first start", async () => {
+    const home = await temporaryHome();
+    const made = (
+      await ale(home, "rock", "token", "create", "--tenant", "ann", "--scope", "exec", "--json")
+    ).json();
+    expect(made).toMatchObject({ token: expect.stringMatching(/^ale_/) });
+    const listed = await ale(home, "rock", "token", "ls");
+    expect(listed.stdout).toContain("ann");
+    expect(listed.stdout).not.toContain(made.token);
+    expect((await ale(home, "rock", "token", "rm", String(made.id))).exitCode).toBe(0);
+    expect((await ale(home, "rock", "token", "ls")).stdout).toBe("no tokens\n");
+    expect((await ale(home, "rock", "token", "rm", "nope")).exitCode).toBe(2);
+  });
+});
+
+describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`, () => {
+  const home = obstacle ? "" : workingHome();
+  const work = mkdtempSync(join(tmpdir(), "ale-rock-cli-"));
+  let server = 0;
+  let box = "";
+
+  beforeAll(async () => {
+    const started = await command(home, ["rock", "serve", "--detach", "--port", "0", "--json"]);
+    expect(started.exitCode, started.stderr).toBe(0);
+    server = JSON.parse(started.stdout).pid;
+    const made = await ale(
+      home,
+      "rock",
+      "create",
+      "ale/base",
+      "-l",
+      "suite=cli",
+      "-w",
+      "/work",
+      "-e",
+      "COLOUR=blue",
+    );
+    box = made.stdout.trim();
+  }, 60_000);
+
+  afterAll(async () => {
+    await ale(home, "rock", "rm", "--all", "--yes");
+    process.kill(server, "SIGTERM");
+    while (existsSync(`/proc/${server}`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    rmSync(work, { recursive: true });
+    removeHome(home);
+  }, 60_000);
+
+  const exec = (argv: readonly string[], input?: string | Buffer) =>
+    command(home, ["rock", "exec", ...argv], input);
+
+  test("serves one server a home, whose file nobody else can read", async () => {
+    expect(statSync(join(home, "rock/serve.json")).mode & 0o777).toBe(0o600);
+    const again = await ale(home, "rock", "serve", "--detach");
+    expect(again.exitCode).toBe(2);
+    expect(again.stderr).toContain(`kill ${server}`);
+  });
+
+  test("says in its own words why a server does not start", async () => {
+    const other = await temporaryHome();
+    const refused = await ale(other, "rock", "serve", "--detach", "--host", "0.0.0.0", "--port", "0");
+    expect(refused.exitCode).toBe(4);
+    expect(refused.stderr).toContain("there is no token yet");
+    expect(refused.stderr).toContain("ale rock token create");
+  });
+
+  test("lists sandboxes with labels", async () => {
+    expect((await ale(home, "rock", "ls")).stdout).toMatch(
+      new RegExp(`^${box} +running +ale/base .* suite=cli$`, "m"),
+    );
+    expect((await ale(home, "rock", "ls", "-q", "-l", "suite=cli")).stdout).toBe(`${box}\n`);
+    expect((await ale(home, "rock", "ls", "-l", "suite=other")).stdout).toContain("no sandboxes");
+    expect((await ale(home, "rock", "ls", "--json")).json()).toMatchObject({ sandboxes: [{ id: box }] });
+  });
+
+  test("runs a program: streams apart, stdin, environment, exit code", async () => {
+    const program = 'cat; echo "$COLOUR $SIZE" >&2; pwd; exit 7';
+    const done = await exec(["-e", "SIZE=4", box, "--", "sh", "-c", program], "typed\n");
+    expect(done).toEqual({ exitCode: 7, stdout: "typed\n/work\n", stderr: "blue 4\n" });
+  });
+
+  test("passes bytes and the program's own options as they are", async () => {
+    const bytes = Buffer.from(Array.from({ length: 300_000 }, (_, i) => i % 251));
+    const through = await exec([box, "cat", "-u"], bytes);
+    expect(Buffer.from(through.stdout, "latin1").equals(bytes)).toBe(true);
+  });
+
+  test("collects a program's output under --json", async () => {
+    const done = await ale(
+      home,
+      "rock",
+      "exec",
+      box,
+      "--json",
+      "--",
+      "sh",
+      "-c",
+      "echo out; echo err >&2; exit 3",
+    );
+    expect(done.exitCode).toBe(3);
+    expect(done.json()).toMatchObject({ exitCode: 3, stdout: "out\n", stderr: "err\n" });
+  });
+
+  test("tells a program that cannot be started, a time that is up and a sandbox that is not there", async () => {
+    expect((await exec([box, "no-such-program"])).exitCode).not.toBe(0);
+    const late = await exec(["--timeout", "300ms", box, "--", "sleep", "100"]);
+    expect([late.exitCode, late.stderr]).toEqual([124, "the time was up\n"]);
+    expect((await exec(["nope", "true"])).exitCode).toBe(2);
+  });
+
+  test("Ctrl-C interrupts the program, whose exit code is then ours", async () => {
+    const line = `ALE rock exec ${box} -- sh -c "trap \\"echo caught; exit 9\\" INT; echo up; sleep 60 & wait"; echo code=$?`;
+    const done = await inTerminal(home, line, [["up", "\u0003"]]);
+    expect(done.stdout).toContain("caught");
+    expect(done.stdout).toContain("code=9");
+  });
+
+  test("a shell in a terminal knows its size, and leaves the terminal as it was", async () => {
+    const line = `stty rows 31 cols 77; ALE rock shell ${box}; echo code=$?; stty -a`;
+    const done = await inTerminal(home, line, [["$ ", "stty size; exit 3\r"]]);
+    expect(done.stdout).toContain("31 77");
+    expect(done.stdout).toContain("code=3");
+    expect(done.stdout).toMatch(/[^-]icanon/);
+    const left = await inTerminal(home, line, [["$ ", "\u001d"]]);
+    expect(left.stdout).toContain("left; the sandbox goes on");
+    expect(left.stdout).toMatch(/code=0.*[^-]icanon/s);
+    expect((await ale(home, "rock", "shell", box)).stderr).toContain("this is no terminal");
+  });
+
+  test("a program in a terminal of its own", async () => {
+    const done = await inTerminal(home, `ALE rock exec -t ${box} -- sh -c "tty; exit 5"; echo code=$?`, []);
+    expect(done.stdout).toContain("/dev/pts/");
+    expect(done.stdout).toContain("code=5");
+  });
+
+  test("copies files and directories in and out, under their own names or new ones", async () => {
+    mkdirSync(join(work, "src/sub"), { recursive: true });
+    writeFileSync(join(work, "src/a"), "a\n", { mode: 0o750 });
+    writeFileSync(join(work, "src/sub/b"), "b\n");
+    symlinkSync("a", join(work, "src/l"));
+    const cp = (...argv: string[]) => ale(home, "rock", "cp", ...argv);
+    expect((await cp(join(work, "src"), `${box}:/work/new`)).exitCode).toBe(0);
+    expect((await cp(join(work, "src"), `${box}:/work`)).exitCode).toBe(0);
+    expect((await cp(join(work, "src/a"), `${box}:/work/`)).exitCode).toBe(0);
+    const found = await exec([box, "sh", "-c", "find . | sort; stat -c '%a %U' new/a; readlink new/l"]);
+    expect(found.stdout).toBe(
+      "./a new new/a new/l new/sub new/sub/b src src/a src/l src/sub src/sub/b"
+        .split(" ")
+        .map((name) => (name.startsWith("./") ? name : `./${name}`))
+        .reduce((text, name) => `${text}${name}\n`, ".\n")
+        .concat("750 agent\na\n"),
+    );
+    await cp(`${box}:/work/src`, join(work, "out"));
+    await cp(`${box}:/work/src`, work);
+    await cp(`${box}:/work/a`, join(work, "renamed"));
+    expect(readFileSync(join(work, "out/l"), "utf8")).toBe("a\n");
+    expect(readFileSync(join(work, "src/sub/b"), "utf8")).toBe("b\n");
+    expect(statSync(join(work, "renamed")).mode & 0o777).toBe(0o750);
+    const missing = await cp(`${box}:/nope`, work);
+    expect([missing.exitCode, missing.stderr]).toEqual([2, "error: in the sandbox: /nope: not found\n"]);
+  });
+
+  test("copies archives through pipes", async () => {
+    await ale(home, "rock", "exec", box, "--json", "--", "sh", "-c", "mkdir -p p; echo deep > p/f");
+    const archive = await command(home, ["rock", "cp", `${box}:/work/p`, "-"]);
+    expect(archive.stdout).toContain("deep\n");
+    const bytes = Buffer.from(archive.stdout, "latin1");
+    expect((await command(home, ["rock", "cp", "-", `${box}:/work/q`], bytes)).exitCode).toBe(0);
+    expect((await exec([box, "cat", "/work/q/p/f"])).stdout).toBe("deep\n");
+    const cut = await command(home, ["rock", "cp", "-", `${box}:/work/r`], bytes.subarray(0, 1_100));
+    expect(cut.exitCode).toBe(4);
+    expect(cut.stderr).toMatch(/entr(y is|ies are) in place/);
+  });
+
+  test("a copy that comes out of a hostile sandbox stays in its directory", async () => {
+    const program = `mkdir -p evil; ln -sfn ${work} evil/out; ln -sf ${work}/victim evil/f`;
+    await ale(home, "rock", "exec", box, "--json", "--", "sh", "-c", program);
+    writeFileSync(join(work, "victim"), "untouched");
+    mkdirSync(join(work, "here"));
+    await ale(home, "rock", "cp", `${box}:/work/evil`, join(work, "here"));
+    await ale(
+      home,
+      "rock",
+      "exec",
+      box,
+      "--json",
+      "--",
+      "sh",
+      "-c",
+      "rm -r evil; mkdir -p evil/out; echo x > evil/out/victim; echo x > evil/f",
+    );
+    const second = await ale(home, "rock", "cp", `${box}:/work/evil`, join(work, "here"));
+    expect(second.exitCode).not.toBe(0);
+    expect(readFileSync(join(work, "victim"), "utf8")).toBe("untouched");
+  });
+
+  test("snapshots, compares, forks and goes back", async () => {
+    const id = (await ale(home, "rock", "create", "ale/base", "-w", "/work")).stdout.trim();
+    const run = (where: string, program: string) =>
+      ale(home, "rock", "exec", where, "--json", "--", "sh", "-c", program).then(
+        (done) => done.json().stdout,
+      );
+    await run(id, "echo 1 > a; echo gone > b");
+    const first = (await ale(home, "rock", "snapshot", id)).stdout.trim();
+    await run(id, "echo 2 > a; rm b; echo new > c");
+    const second = (await ale(home, "rock", "snapshot", id, "-l", "k=v")).stdout.trim();
+    expect((await ale(home, "rock", "diff", first, second)).stdout).toBe("C /work/a\nD /work/b\nA /work/c\n");
+    expect((await ale(home, "rock", "snapshot", "ls")).stdout).toContain(second);
+    const forks = (await ale(home, "rock", "fork", first, "-n", "2")).stdout.trim().split("\n");
+    expect(forks).toHaveLength(2);
+    for (const one of forks) expect(await run(one, "cat a b")).toBe("1\ngone\n");
+    expect((await ale(home, "rock", "revert", id, first)).exitCode).toBe(0);
+    expect(await run(id, "cat a b; ls")).toBe("1\ngone\na\nb\n");
+    expect((await ale(home, "rock", "snapshot", "rm", second)).exitCode).toBe(0);
+    expect((await ale(home, "rock", "fork", second)).exitCode).toBe(2);
+    await ale(home, "rock", "rm", id, ...forks);
+  });
+
+  test("stops a sandbox, starts it again with its files, and removes it", async () => {
+    const id = (
+      await ale(home, "rock", "create", "ale/base", "--id", "phoenix", "-w", "/work")
+    ).stdout.trim();
+    expect(id).toBe("phoenix");
+    await ale(home, "rock", "exec", id, "--json", "--", "sh", "-c", "echo kept > f");
+    expect((await ale(home, "rock", "stop", id)).stdout).toBe("phoenix\n");
+    expect((await ale(home, "rock", "ls")).stdout).not.toContain("phoenix");
+    expect((await ale(home, "rock", "ls", "--all")).stdout).toMatch(/phoenix +stopped/);
+    expect((await ale(home, "rock", "start", id)).exitCode).toBe(0);
+    expect((await ale(home, "rock", "exec", id, "--json", "--", "cat", "f")).json()).toMatchObject({
+      stdout: "kept\n",
+    });
+    const removed = await ale(home, "rock", "rm", "nope", id);
+    expect([removed.exitCode, removed.stdout]).toEqual([2, "phoenix\n"]);
+    expect(removed.stderr).toContain("there is no sandbox nope");
+  });
+
+  test("shows what sandboxes use, once or live", async () => {
+    const stats = (await ale(home, "rock", "stats", box, "--json")).json() as {
+      sandboxes: { memoryBytes: number }[];
+    };
+    expect(stats.sandboxes[0]!.memoryBytes).toBeGreaterThan(0);
+    const once = (await ale(home, "rock", "top", "--once", "--sort", "memory")).stdout;
+    expect(once).toContain(box);
+    const line = "stty rows 12 cols 60; ALE rock top --interval 1; echo code=$?; stty -a";
+    const live = await inTerminal(home, line, [
+      [box, "m"],
+      [box, "q"],
+    ]);
+    expect(live.stdout).toMatch(/\[\?1049l.*code=0.*[^-]icanon/s);
+  });
+
+  test("tells what was asked of a sandbox, and by whom", async () => {
+    const { stdout } = await ale(home, "rock", "logs", box, "--lines", "0");
+    expect(stdout).toMatch(/^\S+Z {2}running \(create\)$/m);
+    expect(stdout).toMatch(/^\S+Z {2}101 GET +…\/exec\/stream .* by local$/m);
+    expect((await ale(home, "rock", "logs", "nope")).exitCode).toBe(2);
+  });
+
+  test("answers as JSON what it cannot do", async () => {
+    const outcome = await ale(home, "rock", "create", "no/such-image", "--json");
+    expect(outcome.json()).toMatchObject({ ok: false, error: { code: expect.stringMatching(/^image-/) } });
+  });
+
+  test("gc leaves alone what a living server owns", async () => {
+    const collected = await ale(home, "rock", "gc", "--json");
+    expect(collected.json()).toMatchObject({ reaped: [], failures: [] });
+    expect((await ale(home, "rock", "exec", box, "--json", "--", "true")).exitCode).toBe(0);
+  });
+});
