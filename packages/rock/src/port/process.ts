@@ -64,7 +64,8 @@ export interface ProcessExit {
 
 /**
  * A running program. Its output is delivered whole and in order to whoever reads; nobody reading stops the program at a full
- * pipe (back-pressure), it never fills the host's memory. Ending the iteration early discards the rest.
+ * pipe (back-pressure), it never fills the host's memory. Ending the iteration early discards the rest. What it leaves running in the
+ * background is not waited for, and has no reader any more when it has ended.
  */
 export interface Process {
   readonly id: string;
