@@ -1,4 +1,5 @@
 import { lstatSync, mkdirSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -288,6 +289,21 @@ RUN ["/bin/sh", "-c", "echo $0 > /exec", "arg"]
     const copy = new MergedTree(image.layers);
     expect([copy.read("/z/file"), copy.read("/a")]).toEqual(["z", "a"]);
     expect(copy.read("/z/mine")).toContain("FROM foreign:1");
+  });
+
+  test("with `network: host` spelled out, a command reaches this machine's network; the next build does not", async () => {
+    const server = createServer((socket) => socket.end("hello from outside\n"));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    const ask = `perl -MIO::Socket::INET -e 'print IO::Socket::INET->new("127.0.0.1:${port}")->getline or die $!' > /said`;
+    const Dockerfile = `FROM ${BASE_IMAGE}\nUSER root\nRUN ${ask}\n`;
+    try {
+      await build({ Dockerfile }, { network: "host" });
+      expect(read("/said")).toBe("hello from outside\n");
+      await expect(build({ Dockerfile })).rejects.toMatchObject({ code: "build-failed" });
+    } finally {
+      server.close();
+    }
   });
 
   test("links in the context never lead out of it", async () => {

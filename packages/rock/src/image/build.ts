@@ -43,7 +43,7 @@ export interface BuildOptions {
   readonly pull?: "missing" | "never";
   readonly registry?: RegistryOptions;
   readonly useCache?: boolean;
-  /** Default: one of its own, closed at the end. */
+  /** For RUN without network. Default: one of its own, closed at the end. */
   readonly driver?: OciDriver;
   readonly onProgress?: (progress: BuildProgress) => void;
 }
@@ -144,11 +144,14 @@ class Build {
   }
 
   async close(): Promise<void> {
-    if (this.#options.driver === undefined) await this.#driver?.[Symbol.asyncDispose]();
+    if (this.#driver !== this.#options.driver) await this.#driver?.[Symbol.asyncDispose]();
   }
 
   #openDriver(): OciDriver {
-    this.#driver ??= this.#options.driver ?? new OciDriver({ home: this.#home });
+    const { driver, network = "none" } = this.#options;
+    // A driver that anybody else uses never has the host's network.
+    if (network === "host") this.#driver ??= new OciDriver({ home: this.#home, buildNetwork: "host" });
+    this.#driver ??= driver ?? new OciDriver({ home: this.#home });
     return this.#driver;
   }
 

@@ -17,6 +17,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
+import { isRootless } from "../host/rootless.ts";
 import { CAPABILITY_ATTRIBUTE, OPAQUE_MARKER, WHITEOUT_PREFIX } from "./layer-pack.ts";
 import { makeFifo, makeWhiteout, setAttribute } from "./native-image.ts";
 import { readTar, type TarEntry } from "./tar-read.ts";
@@ -232,7 +233,7 @@ class LayerDirectory {
   }
 
   #dress(path: string, entry: TarEntry): void {
-    if (this.#keepOwners) lchownSync(path, entry.uid, entry.gid);
+    if (this.#keepOwners) this.#own(path, entry);
     // After the owner, which would take set-user-id away.
     if (entry.type === "directory") chmodSync(path, entry.mode | 0o700);
     else if (entry.type !== "symlink") chmodSync(path, entry.mode);
@@ -250,6 +251,16 @@ class LayerDirectory {
     else lutimesSync(path, mtime, mtime);
   }
 
+  #own(path: string, { uid, gid }: TarEntry): void {
+    try {
+      lchownSync(path, uid, gid);
+    } catch (error) {
+      // An ordinary user does not have every number: the entry then is its root's.
+      if (!isRootless() || (error as NodeJS.ErrnoException).code !== "EINVAL") throw error;
+      this.#skip();
+    }
+  }
+
   #whiteOut(parent: string, name: string, path: string): void {
     const hidden = name.slice(WHITEOUT_PREFIX.length);
     if (hidden === "" || hidden === "." || hidden === "..")
@@ -262,7 +273,9 @@ class LayerDirectory {
   }
 
   #markOpaque(path: string): void {
-    setAttribute(path, this.#keepOwners ? "trusted.overlay.opaque" : "user.overlay.opaque", Buffer.from("y"));
+    // For an ordinary user overlayfs keeps its notes in attributes that he may write.
+    const ordinary = !this.#keepOwners || isRootless();
+    setAttribute(path, ordinary ? "user.overlay.opaque" : "trusted.overlay.opaque", Buffer.from("y"));
   }
 }
 

@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Limits } from "@ale/core";
 import { cgroupsPath } from "../host/cgroup.ts";
@@ -29,11 +29,15 @@ export interface BundleHost {
   readonly runtime: Runtime;
   readonly logDenied: boolean;
   readonly toolbox: MountedToolbox;
+  /** Whether sandboxes share the host's network instead of having none. */
+  readonly hostNetwork: boolean;
   /** Whether limits are those of control groups. */
   readonly groups: boolean;
   /** Of a sandbox without users of its own that still has a namespace of its own for them. */
   readonly sharedUsers: UserMappings | undefined;
 }
+
+const RESOLVER = "/etc/resolv.conf";
 
 /** The arguments that run it. */
 export function writeBundle(host: BundleHost, request: BundleRequest): readonly string[] {
@@ -46,6 +50,9 @@ export function writeBundle(host: BundleHost, request: BundleRequest): readonly 
     binds: [
       { source: launcher.seen(writeHosts(layer.hosts, id, users)), destination: "/etc/hosts" },
       { source: launcher.seen(host.toolbox.mount), destination: INSIDE, readonly: true },
+      ...(host.hostNetwork && existsSync(RESOLVER)
+        ? [{ source: RESOLVER, destination: RESOLVER, readonly: true }]
+        : []),
     ],
     users: users === undefined ? host.sharedUsers : mappingsOf(users),
     init: starterArgv(host.toolbox.perl),
@@ -54,6 +61,7 @@ export function writeBundle(host: BundleHost, request: BundleRequest): readonly 
     cgroupsPath: host.groups ? cgroupsPath(id) : undefined,
     compileSeccomp: compiledSeccomp,
     logDenied: host.logDenied,
+    hostNetwork: host.hostNetwork,
   });
   writeFileSync(join(layer.bundle, "config.json"), JSON.stringify(config));
   const [bundle, state] = [launcher.seen(layer.bundle), launcher.seen(layer.runtime)];

@@ -34,6 +34,8 @@ export interface ConfigRequest {
   readonly users?: UserMappings | undefined;
   /** Whether the kernel logs what the filter refuses. */
   readonly logDenied: boolean;
+  /** The host's network instead of one with nothing in it. Set by image builds alone, where their user spelled it out. */
+  readonly hostNetwork?: boolean;
   /** Null: leave the compilation to the runtime. */
   readonly compileSeccomp: (profile: SeccompProfile) => Buffer | null;
 }
@@ -78,11 +80,15 @@ export function ociConfig(request: ConfigRequest) {
     hostname: request.hostname,
     root: { path: request.rootfs, readonly: false },
     process: processOf(request),
-    mounts: [...mountsOf(request.limits), ...request.binds.map(bindOf)],
+    // The kernel shows /sys only to whom its network belongs.
+    mounts: [
+      ...mountsOf(request.limits).filter(({ type }) => !(request.hostNetwork === true && type === "sysfs")),
+      ...request.binds.map(bindOf),
+    ],
     // Spares the runtime the compilation; one that does not know the annotation compiles `linux.seccomp`.
     annotations: bpf === null ? {} : { "run.oci.seccomp_bpf_data": bpf.toString("base64") },
     linux: {
-      ...namespacesOf(request.users),
+      ...namespacesOf(request.users, request.hostNetwork === true),
       maskedPaths: MASKED,
       readonlyPaths: [...READ_ONLY, ...(request.readOnlyPaths ?? [])],
       seccomp: request.logDenied ? { ...seccomp, flags: ["SECCOMP_FILTER_FLAG_LOG"] } : seccomp,
@@ -93,8 +99,9 @@ export function ociConfig(request: ConfigRequest) {
   };
 }
 
-function namespacesOf(users: UserMappings | undefined) {
-  const shared = ["pid", "ipc", "uts", "mount", "cgroup", "network"].map((type) => ({ type }));
+function namespacesOf(users: UserMappings | undefined, hostNetwork: boolean) {
+  const network = hostNetwork ? [] : ["network"];
+  const shared = ["pid", "ipc", "uts", "mount", "cgroup", ...network].map((type) => ({ type }));
   if (users === undefined) return { namespaces: shared };
   const { uids, gids } = users;
   return { namespaces: [...shared, { type: "user" }], uidMappings: uids, gidMappings: gids };

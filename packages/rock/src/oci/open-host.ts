@@ -82,6 +82,7 @@ export async function openHost(home: string, options: OciDriverOptions): Promise
         users,
         logDenied,
         toolbox,
+        hostNetwork: options.buildNetwork === "host",
       },
       snapshots,
       budgetBytes: options.snapshotBytes ?? totalmem() / 2,

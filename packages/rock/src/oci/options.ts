@@ -24,6 +24,11 @@ export interface OciDriverOptions {
    * the limit is named here.
    */
   readonly unenforced?: readonly ("memory" | "cpu")[];
+  /**
+   * Only for building images, and only where the user spelled it out: its sandboxes share this machine's network, with all that this
+   * machine reaches, its own services and abstract sockets included. Default: `none`.
+   */
+  readonly buildNetwork?: "none" | "host";
   /** Numbers of the host that sandboxes' users may have. Default: 251,658,240 from 1,879,048,192 on. */
   readonly idRange?: IdRangeOptions;
 }
