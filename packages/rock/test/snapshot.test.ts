@@ -159,6 +159,30 @@ describe.skipIf(obstacle)(suite("a snapshot"), () => {
     expect((await box.snapshot()).snapshot.bytes).toBeGreaterThan(3_000_000);
   });
 
+  test("waits for what is being written from outside; what is written later is not in it", async () => {
+    await using box = await sandbox();
+    let release = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    async function* slowly(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from("first ");
+      await held;
+      yield Buffer.from("last\n");
+    }
+    const writing = box.files.write("/work/slow", slowly());
+    await sh(box, "until [ -e slow ]; do sleep 0.01; done");
+    const taking = box.snapshot();
+    const late = box.files.write("/work/late", "late\n");
+    release();
+    const { snapshot } = await taking;
+    expect([(await writing).ok, (await late).ok]).toEqual([true, true]);
+    const [fork] = await (await driver()).snapshots.fork(snapshot.id, 1);
+    expect((await sh(fork!, "cat slow; ls")).output).toBe("first last\nslow\n");
+    await fork!.destroy();
+    expect((await sh(box, "cat slow late")).output).toBe("first last\nlate\n");
+  });
+
   test("of a sandbox that has ended is refused", async () => {
     const box = await sandbox();
     await box.destroy();

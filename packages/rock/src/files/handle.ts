@@ -10,6 +10,8 @@ export interface Access {
   readonly tree: Tree;
   /** What is read here is not read by the sandbox. */
   readonly reads: Pick<ReadWatch, "unseen">;
+  /** Held for as long as work on files lasts: the sandbox is not restarted meanwhile. */
+  use?(): Disposable;
 }
 
 /**

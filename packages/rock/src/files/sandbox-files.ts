@@ -24,8 +24,8 @@ import { changesBelow } from "./watch.ts";
 
 /** A sandbox's files through its merged root: the one translation from system calls to the port's results. */
 
-/** Undefined when the sandbox has ended. Another one when it was restarted. */
-export type CurrentAccess = () => Access | undefined;
+/** Waits for a restart's end. Undefined when the sandbox has ended. Another one when it was restarted. */
+export type CurrentAccess = () => Promise<Access | undefined>;
 
 const DEFAULT_LIMIT = 10_000;
 
@@ -138,21 +138,23 @@ export class TreeFiles implements SandboxFiles {
   ): AsyncGenerator<FileChange, void, void> {
     try {
       const recursive = options.recursive === true;
-      yield* changesBelow(this.#access(path), path, { recursive }, signal);
+      yield* changesBelow(await this.#access(path), path, { recursive }, signal);
     } catch (error) {
       throw thrown(fileError(error, path));
     }
   }
 
-  #access(path: string): Access {
-    const access = this.#current();
+  async #access(path: string): Promise<Access> {
+    const access = await this.#current();
     if (access === undefined) throw new Refusal("sandbox-gone", path);
     return access;
   }
 
   async #do<T>(path: string, work: (access: Access) => T | Promise<T>): FileResult<T> {
     try {
-      return ok(await work(this.#access(path)));
+      const access = await this.#access(path);
+      using _use = access.use?.();
+      return ok(await work(access));
     } catch (error) {
       return err(fileError(error, path));
     }

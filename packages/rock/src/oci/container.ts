@@ -58,6 +58,8 @@ export interface Shells {
   resume(states: readonly ShellState[]): void;
 }
 
+/** How long a restart waits for work on files. */
+const PATIENCE_MS = 10_000;
 /** A longer one would fire at once. */
 export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -101,6 +103,7 @@ export class RunningContainer {
   /** Restarts come one after another; this settles with the last one asked for. */
   #settled: Promise<void> = Promise.resolve();
   #disturbances = 0;
+  readonly #uses = new Set<Promise<void>>();
   #endReason: EndReason | undefined;
   #timers: NodeJS.Timeout[] = [];
   #countersBefore: GroupCounters | undefined;
@@ -266,6 +269,7 @@ export class RunningContainer {
   restart(restart: Restart): Promise<void> {
     return this.undisturbed(async () => {
       await restart.prepare();
+      await this.#unused();
       await this.#restart(restart);
     });
   }
@@ -320,6 +324,33 @@ export class RunningContainer {
       this.tree.open(path, (fd) => {
         this.reads.add(this.id, path, fd, read);
         return ok(undefined);
+      });
+  }
+
+  /** For work on its files from outside. */
+  use(): Disposable {
+    const busy = this.activity.begin();
+    const over = Promise.withResolvers<void>();
+    this.#uses.add(over.promise);
+    return {
+      [Symbol.dispose]: () => {
+        busy[Symbol.dispose]();
+        this.#uses.delete(over.promise);
+        over.resolve();
+      },
+    };
+  }
+
+  /** Whoever writes a file now must not find that it has become a part of a snapshot. */
+  async #unused(): Promise<void> {
+    const patience = new AbortController();
+    const tooLong = sleep(PATIENCE_MS, "too long", { signal: patience.signal, ref: false }).catch(() => "");
+    const free = Promise.all(this.#uses).then(() => "free");
+    const first = await Promise.race([free, tooLong]);
+    patience.abort();
+    if (first === "too long")
+      throw new AleError("sandbox-busy", `files of sandbox ${this.id} are being written from outside`, {
+        next: "wait for the upload to end, and ask again",
       });
   }
 

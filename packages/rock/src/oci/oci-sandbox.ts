@@ -1,5 +1,6 @@
 import { err, type Result, type SandboxFile } from "@ale/core";
 import { fingerprintOf } from "../files/fingerprint.ts";
+import type { Access } from "../files/handle.ts";
 import { TreeFiles } from "../files/sandbox-files.ts";
 import { AGENT } from "../image/bootstrap.ts";
 import type { FileError, SandboxFiles } from "../port/files.ts";
@@ -38,10 +39,12 @@ export class OciSandbox implements Sandbox {
       states,
     );
     this.shell = this.#programs.shell;
-    this.files = new TreeFiles(
-      () => (this.#container.ended ? undefined : this.#container),
-      spec.user ?? AGENT.name,
-    );
+    this.files = new TreeFiles(() => this.#access(), spec.user ?? AGENT.name);
+  }
+
+  async #access(): Promise<Access | undefined> {
+    if (this.#container.settled !== undefined) await this.#container.settled;
+    return this.#container.ended ? undefined : this.#container;
   }
 
   #settings(request: SettingsRequest): Settings {
