@@ -292,3 +292,55 @@ describe.skipIf(obstacle)(suite("revert"), () => {
     expect((await sh(box, "cat a b")).output).toBe("1\n3\n");
   });
 });
+
+describe.skipIf(obstacle)(suite("a long chain of snapshots"), () => {
+  test("is merged in the background, and nobody sees a difference but in its depth", async () => {
+    using home = await freshHome();
+    const own = new OciDriver({ home: home.path, longestChain: 4 });
+    const box = await own.create(spec());
+    const taken: string[] = [];
+    const steps = [
+      "mkdir -p /d/sub /e; echo 1 > /d/one; echo x > /d/sub/x; ln /d/one /d/hard; rm -r /etc/pam.d",
+      "rm /d/one; echo 2 > /d/two; chmod 700 /d/sub; echo e > /e/e",
+      "rm -r /d/sub; mkdir /d/sub; echo y > /d/sub/y; mkdir /etc/pam.d; echo new > /etc/pam.d/new",
+      "rm -r /e; echo file > /e; chown agent /d/two; rm -r /etc/alternatives; echo file > /etc/alternatives",
+      "rm /e; mkdir /e; echo again > /e/again; rm /etc/alternatives; mkdir /etc/alternatives; mkfifo /d/pipe; rm /etc/debian_version",
+      "echo last > /d/last",
+    ];
+    const tell =
+      "cd /; find /d /e /etc/pam.d /etc/alternatives -printf '%p %y %m %u\\n' | sort; cat /d/last /d/two /d/hard /e/again; ls /etc/debian_version";
+    const see = async (id: string): Promise<string> => {
+      const [fork] = await own.snapshots.fork(id, 1);
+      const { stdout } = await fork!.exec({ argv: ["bash", "-c", tell], user: "root" });
+      await fork!.destroy();
+      return stdout;
+    };
+    const seen: string[] = [];
+    for (const step of steps) {
+      await asRoot(box, step);
+      seen.push((await box.exec({ argv: ["bash", "-c", tell], user: "root" })).stdout);
+      taken.push((await box.snapshot()).snapshot.id);
+    }
+    const differences = (): Promise<unknown[]> =>
+      Promise.all([
+        own.snapshots.diff(null, taken[5]!),
+        ...taken.slice(1).map((id, n) => own.snapshots.diff(taken[n]!, id)),
+        own.snapshots.diff(taken[0]!, taken[5]!),
+      ]);
+    const before = await differences();
+    await own.flattened();
+    expect((await own.snapshots.get(taken[5]!))?.depth).toBeLessThan(4);
+    expect(await differences()).toEqual(before);
+    for (const [n, id] of taken.entries()) expect(await see(id)).toBe(seen[n]);
+    await asRoot(box, "echo more > /d/more");
+    const next = (await box.snapshot()).snapshot;
+    expect(next.depth).toBeLessThan(5);
+    expect((await own.snapshots.diff(taken[5]!, next.id)).map((entry) => entry.path)).toEqual(["/d/more"]);
+    for (const id of taken) await own.snapshots.remove(id);
+    await own.snapshots.remove(next.id);
+    await box.destroy();
+    expect(traces(home.path, []).filter((line) => line.includes("/.layers/"))).toEqual([]);
+    await own[Symbol.asyncDispose]();
+    expect(traces(home.path, [box.id])).toEqual([]);
+  });
+});

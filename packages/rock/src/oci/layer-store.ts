@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync } from "node:fs";
-import { type LayerPlace, layerPlace, layersOf, removeLayer } from "./layer.ts";
+import { type LayerPlace, layerPlace, layersOf, readMerged, removeLayer } from "./layer.ts";
 import { entries } from "./state.ts";
 
 /**
@@ -10,12 +10,22 @@ import { entries } from "./state.ts";
 export class LayerStore {
   readonly space: string;
   readonly #held = new Map<string, ReadonlySet<string>>();
+  readonly #merged = new Map<string, readonly string[]>();
 
   constructor(space: string) {
     this.space = space;
     // Runtimes pass through it to what they bind over files of the image.
     mkdirSync(layersOf(space), { recursive: true });
     chmodSync(layersOf(space), 0o711);
+  }
+
+  /** Merged layers and what they were made of. */
+  get merged(): ReadonlyMap<string, readonly string[]> {
+    return this.#merged;
+  }
+
+  noteMerged(id: string, parts: readonly string[]): void {
+    this.#merged.set(id, parts);
   }
 
   /** A name for a layer that is not yet there. */
@@ -48,12 +58,20 @@ export class LayerStore {
 
   async removeUnheld(candidates: Iterable<string>): Promise<void> {
     const held = this.held;
-    for (const id of candidates) if (!held.has(id)) await removeLayer(this.at(id));
+    for (const id of candidates) {
+      if (held.has(id)) continue;
+      this.#merged.delete(id);
+      await removeLayer(this.at(id));
+    }
   }
 
   /** What a former owner began and no metadata mentions. */
   async sweep(): Promise<void> {
     const found = entries(layersOf(this.space)).map((name) => name.replace(/\.img$/, ""));
     await this.removeUnheld(new Set(found));
+    for (const id of this.held) {
+      const merged = readMerged(this.at(id));
+      if (merged !== undefined) this.#merged.set(id, merged.parts);
+    }
   }
 }

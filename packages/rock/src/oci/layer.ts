@@ -10,9 +10,11 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { lstat, opendir } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { AleError, type Limits } from "@ale/core";
+import { z } from "zod";
 import { mountImage } from "../host/loop.ts";
 import { isMountPoint, removeTreeAside, unmountAside } from "../host/mounts.ts";
 import {
@@ -26,6 +28,7 @@ import {
 } from "../host/native.ts";
 import { isRootless } from "../host/rootless.ts";
 import { findTool } from "../host/tools.ts";
+import { readWhole, writeWhole } from "./state.ts";
 
 /**
  * Layers: what sandboxes write. Each is a file system of its own, of the size of its disk limit, that stays mounted where it was made:
@@ -134,9 +137,38 @@ export async function removeLayer(place: LayerPlace): Promise<void> {
   rmSync(place.image, { force: true });
 }
 
+const Merged = z.object({
+  /** What it was made of, uppermost first. */
+  parts: z.array(z.string()),
+  bytes: z.number(),
+  inodes: z.number(),
+});
+export type Merged = z.infer<typeof Merged>;
+
+const mergedFile = (place: LayerPlace): string => join(place.directory, "merged.json");
+
+/** Written last: without it a merged layer is not whole. */
+export const writeMerged = (place: LayerPlace, merged: Merged): void => writeWhole(mergedFile(place), merged);
+
+/** Undefined for a layer that a sandbox wrote. */
+export const readMerged = (place: LayerPlace): Merged | undefined => readWhole(mergedFile(place), Merged);
+
+/** Of a plain directory, where there is no file system to ask. */
+export async function usageBelow(directory: string): Promise<{ bytes: number; inodes: number }> {
+  const sum = { bytes: 0, inodes: 0 };
+  for await (const entry of await opendir(directory, { recursive: true })) {
+    const { blocks } = await lstat(join(entry.parentPath, entry.name));
+    sum.bytes += blocks * 512;
+    sum.inodes++;
+  }
+  return sum;
+}
+
 /** What is used of a layer. Null where it is no longer there. */
 export function usageOf(place: LayerPlace): { diskBytes: number | null; diskInodes: number | null } {
   try {
+    const merged = readMerged(place);
+    if (merged !== undefined) return { diskBytes: merged.bytes, diskInodes: merged.inodes };
     const { blocks, bfree, bsize, files, ffree } = statfsSync(place.directory);
     return { diskBytes: (blocks - bfree) * bsize, diskInodes: files - ffree };
   } catch {

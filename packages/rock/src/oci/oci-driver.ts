@@ -242,6 +242,11 @@ export class OciDriver implements SandboxDriver {
     return pool;
   }
 
+  /** Resolves when the merging of long chains of layers, which nobody needs to wait for, is done. */
+  async flattened(): Promise<void> {
+    await (await this.#ready()).taken.flattened();
+  }
+
   list(): readonly Sandbox[] {
     return [...this.#sandboxes.values()].filter((sandbox) => sandbox.endReason === undefined);
   }
@@ -297,6 +302,7 @@ export class OciDriver implements SandboxDriver {
     await Promise.allSettled(this.#creating);
     const opened = await this.#opening?.catch(() => undefined);
     const reason = opened?.host.durable ? "stopped" : "destroyed";
+    await opened?.taken.close();
     await Promise.all([...this.#running.values()].map((container) => container.destroy(reason)));
     this.#denied[Symbol.dispose]();
     await opened?.close();
@@ -314,6 +320,7 @@ export class OciDriver implements SandboxDriver {
       host: open.host,
       store: open.snapshots,
       budgetBytes: open.budgetBytes,
+      depth: this.#options.longestChain,
       createAbove: (...request) => this.#createAbove(open.host, ...request),
     });
     this.#opened = { ...open, taken };

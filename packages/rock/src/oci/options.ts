@@ -31,4 +31,6 @@ export interface OciDriverOptions {
   readonly buildNetwork?: "none" | "host";
   /** Numbers of the host that sandboxes' users may have. Default: 251,658,240 from 1,879,048,192 on. */
   readonly idRange?: IdRangeOptions;
+  /** Snapshots above more layers than this are merged into one, in the background. Default: 30. */
+  readonly longestChain?: number;
 }

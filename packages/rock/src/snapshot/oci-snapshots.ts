@@ -10,6 +10,7 @@ import type { Sandbox } from "../port/sandbox.ts";
 import type { DiffEntry, ForkOptions, Snapshot, SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import type { Snapshots } from "../port/snapshots.ts";
 import { diffStacks } from "./diff.ts";
+import { Flattener } from "./flattener.ts";
 import { whileFrozen } from "./freeze.ts";
 import { asSnapshot, type SnapshotRecord, type SnapshotStore } from "./snapshot-store.ts";
 
@@ -21,11 +22,16 @@ import { asSnapshot, type SnapshotRecord, type SnapshotStore } from "./snapshot-
 /** Room for the records themselves. */
 const RESERVE_BYTES = 2 ** 20;
 
+/** Deeper ones are merged, beside everything else. */
+const LONGEST_CHAIN = 30;
+
 export interface SnapshotsOptions {
   readonly host: Host;
   readonly store: SnapshotStore;
   /** Most bytes that all layers of snapshots may take together. */
   readonly budgetBytes: number;
+  /** Longest chain of layers that is left as it is. Default: 30. */
+  readonly depth?: number | undefined;
   /** Makes one sandbox above the layers of a snapshot. */
   readonly createAbove: (
     record: SnapshotRecord,
@@ -45,12 +51,23 @@ export class OciSnapshots implements Snapshots {
   readonly #store: SnapshotStore;
   readonly #budgetBytes: number;
   readonly #createAbove: SnapshotsOptions["createAbove"];
+  readonly #flattener: Flattener;
 
   constructor(options: SnapshotsOptions) {
     this.#host = options.host;
     this.#store = options.store;
     this.#budgetBytes = options.budgetBytes;
     this.#createAbove = options.createAbove;
+    this.#flattener = new Flattener(options.host.layers, options.store, options.depth ?? LONGEST_CHAIN);
+  }
+
+  /** Resolves when chains are as short as they get. */
+  flattened(): Promise<void> {
+    return this.#flattener.settled();
+  }
+
+  close(): Promise<void> {
+    return this.#flattener.close();
   }
 
   async list(): Promise<readonly Snapshot[]> {
@@ -107,11 +124,15 @@ export class OciSnapshots implements Snapshots {
         change: async () => {
           const { state } = container;
           sealLayer(layers.at(state.layer));
-          record = this.#record(taking, state, { lower: [state.layer, ...state.lower], states });
+          record = this.#record(taking, state, {
+            lower: [state.layer, ...this.#flattener.shortened(state.lower)],
+            states,
+          });
           this.#store.put(record);
           return { lower: record.lower, layer: fresh.id, snapshot: id };
         },
       });
+      this.#flattener.consider(id);
       return { snapshot: asSnapshot(record!), processes: running === 0 ? "none" : "lost" };
     } catch (error) {
       if (record !== undefined) await this.#store.remove(id);
@@ -142,6 +163,7 @@ export class OciSnapshots implements Snapshots {
         this.#store.put(taken);
         return taken;
       });
+      this.#flattener.consider(id);
       return { snapshot: asSnapshot(record), processes: "kept" };
     } catch (error) {
       await layers.release(id);
