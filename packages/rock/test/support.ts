@@ -11,6 +11,7 @@ import {
   OciDriver,
   probeHost,
   type Sandbox,
+  type SandboxDriver,
   type SandboxSpec,
 } from "../src/index.ts";
 
@@ -49,11 +50,20 @@ export async function freshHome(): Promise<{ path: string } & Disposable> {
   return { path, [Symbol.dispose]: () => removeTree(path) };
 }
 
-let shared: Promise<OciDriver> | undefined;
+let shared: Promise<SandboxDriver> | undefined;
+let open = async (): Promise<SandboxDriver> => {
+  await ensureBaseImage(defaultHome());
+  return new OciDriver();
+};
+
+/** The same tests with another driver: to be called before their file is imported. */
+export function useDriver(opener: () => Promise<SandboxDriver>): void {
+  open = opener;
+}
 
 /** One driver for all tests of a file; close it with `closeDriver` in `afterAll`. */
-export function driver(): Promise<OciDriver> {
-  shared ??= ensureBaseImage(defaultHome()).then(() => new OciDriver());
+export function driver(): Promise<SandboxDriver> {
+  shared ??= open();
   return shared;
 }
 

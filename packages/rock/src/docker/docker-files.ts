@@ -1,5 +1,5 @@
 import type { SandboxFile } from "@ale/core";
-import { UNREAD_ATIME_S } from "../files/tree.ts";
+import { components, UNREAD_ATIME_S } from "../files/tree.ts";
 import type { InitClient } from "../oci/init-client.ts";
 import type { Bytes, FileChange, FileResult, FileStat, SandboxFiles, WriteOptions } from "../port/files.ts";
 import type { Fingerprint } from "../port/sandbox.ts";
@@ -9,6 +9,7 @@ import {
   chunk,
   conversation,
   END,
+  FileFault,
   type Fields,
   type Frame,
   type Input,
@@ -176,7 +177,7 @@ export class DockerFiles implements SandboxFiles {
     options: { readonly recursive?: boolean },
     signal: AbortSignal,
   ): AsyncGenerator<FileChange> {
-    const frames = conversation(this.#client, "watch", [path, flag(options.recursive)], [], signal);
+    const frames = this.#converse("watch", [path, flag(options.recursive)], [], signal);
     try {
       for await (const [frame, type, changed] of frames)
         if (frame === "change") yield { type: String(type) as FileChange["type"], path: String(changed) };
@@ -195,6 +196,7 @@ export class DockerFiles implements SandboxFiles {
   }
 
   #order(operation: string, args: Fields, input?: Input): Promise<readonly Buffer[]> {
+    refuseUnsafe(operation, args);
     return order(this.#client, operation, args, input);
   }
 
@@ -204,10 +206,12 @@ export class DockerFiles implements SandboxFiles {
     input?: Input,
     signal?: AbortSignal,
   ): ReturnType<typeof conversation> {
+    refuseUnsafe(operation, args);
     return conversation(this.#client, operation, args, input, signal);
   }
 
   async *#unseenFrames(operation: string, args: Fields, signal?: AbortSignal): AsyncGenerator<Frame, void> {
+    refuseUnsafe(operation, args);
     if (this.#unseen++ === 0) this.#client.send("reads-pause");
     try {
       yield* conversation(this.#client, operation, args, [], signal);
@@ -215,6 +219,21 @@ export class DockerFiles implements SandboxFiles {
       if (--this.#unseen === 0) this.#client.send("reads-resume");
     }
   }
+}
+
+/** Which arguments of an operation are paths. */
+const PATHS: Readonly<Record<string, (args: Fields) => Fields>> = {
+  move: (args) => args.slice(0, 2),
+  plant: (args) => args.filter((_, index) => index >= 2 && (index - 2) % 4 === 0),
+  // A path that cannot be is one that does not exist.
+  fingerprint: () => [],
+};
+
+/** Throws a FileFault for a path that is not absolute, climbs, or holds a NUL. */
+function refuseUnsafe(operation: string, args: Fields): void {
+  const paths = PATHS[operation]?.(args) ?? args.slice(0, 1);
+  for (const path of paths.map(String))
+    if (components(path) === undefined) throw new FileFault({ type: "unsafe-path", path });
 }
 
 function statOf(fields: readonly Buffer[]): FileStat {

@@ -2,7 +2,7 @@ import { AleError, err, type Result, type SandboxFile } from "@ale/core";
 import { gone, InitClient } from "../oci/init-client.ts";
 import type { OciSession } from "../oci/oci-session.ts";
 import { Programs } from "../oci/programs.ts";
-import type { Settings, SettingsRequest } from "../oci/settings.ts";
+import { ownDirectory, type Settings, type SettingsRequest } from "../oci/settings.ts";
 import type { ShellState } from "../oci/shell-state.ts";
 import type { FileError, SandboxFiles } from "../port/files.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
@@ -11,7 +11,6 @@ import type { Session, SessionOptions } from "../port/session.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import type { DockerContainer } from "./docker-container.ts";
 import { DockerFiles } from "./docker-files.ts";
-import { settingsOf, workdirOf } from "./docker-settings.ts";
 import { DockerUsers } from "./docker-users.ts";
 import type { EngineImage } from "./engine-images.ts";
 
@@ -57,11 +56,13 @@ export class DockerSandbox implements Sandbox {
     home: SandboxHome,
     shells: readonly ShellState[],
   ): Promise<DockerSandbox> {
-    const users = new DockerUsers(spec.user ?? (container.image.config.user || "root"));
+    const { config } = container.image;
+    const users = new DockerUsers(spec, config);
     const client = new InitClient(container);
     const files = new DockerFiles(client, (user) => users.find(user, files));
     await users.load(files);
-    await furnish(files, users, spec, workdirOf(spec, container.image.config));
+    await users.find(undefined, files);
+    await furnish(files, spec, ownDirectory({ spec, config }));
     return new DockerSandbox(container, spec, home, { client, files, users, shells });
   }
 
@@ -82,7 +83,7 @@ export class DockerSandbox implements Sandbox {
     this.#files = parts.files;
     this.#users = parts.users;
     this.#container = container;
-    const settings = (request: SettingsRequest): Settings => this.#settings(request);
+    const settings = (request: SettingsRequest): Settings => parts.users.settings(request);
     this.#programs = new Programs(parts.client, spec, settings, parts.shells);
     this.shell = this.#programs.shell;
     const { promise, resolve } = Promise.withResolvers<EndReason>();
@@ -101,11 +102,6 @@ export class DockerSandbox implements Sandbox {
   #end(reason: EndReason): void {
     this.#endReason ??= reason;
     this.#settleEnded(this.#endReason);
-  }
-
-  #settings(request: SettingsRequest): Settings {
-    const users = { asked: this.#users.resolve(request.user), own: this.#users.resolve() };
-    return settingsOf(this.spec, this.#container.image.config, users, request);
   }
 
   get files(): SandboxFiles {
@@ -204,14 +200,7 @@ export class DockerSandbox implements Sandbox {
 /** Engines put the host's name and resolvers there, which are nobody's business inside. */
 const HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n";
 
-async function furnish(
-  files: DockerFiles,
-  users: DockerUsers,
-  spec: SandboxSpec,
-  workdir: string,
-): Promise<void> {
-  // Before anything is written for a user who is not there.
-  users.resolve();
+async function furnish(files: DockerFiles, spec: SandboxSpec, workdir: string): Promise<void> {
   // Not every engine makes them; where they are not to be written, they hold nothing of the host either.
   await files.write("/etc/hosts", HOSTS, { user: "0:0" });
   if (workdir !== "/") {

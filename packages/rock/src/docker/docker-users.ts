@@ -1,15 +1,20 @@
-import { AleError } from "@ale/core";
+import { AleError, type Result } from "@ale/core";
+import type { FileError } from "../port/files.ts";
+import type { SandboxSpec } from "../port/sandbox.ts";
+import type { ImageConfig } from "../image/local-image.ts";
+import { ownUser, type Settings, type SettingsRequest, settingsFor } from "../oci/settings.ts";
 import { resolveUser, type SandboxUser } from "../files/users.ts";
 import type { DockerFiles } from "./docker-files.ts";
 
 /** Who is who in a sandbox, as its own databases said when they were last read. */
 export class DockerUsers {
   readonly #databases = new Map<string, Uint8Array>();
-  readonly #default: string;
+  readonly #spec: SandboxSpec;
+  readonly #config: ImageConfig;
 
-  /** `fallback`: whom the spec, or else the image, names. */
-  constructor(fallback: string) {
-    this.#default = fallback;
+  constructor(spec: SandboxSpec, config: ImageConfig) {
+    this.#spec = spec;
+    this.#config = config;
   }
 
   async load(files: DockerFiles): Promise<void> {
@@ -20,29 +25,33 @@ export class DockerUsers {
     }
   }
 
-  /** Throws an AleError `user-unknown`. */
-  resolve(user: string = this.#default): SandboxUser {
-    return resolveUser(
-      {
-        read: (path) => {
-          const value = this.#databases.get(path);
-          return value === undefined
-            ? { ok: false, error: { type: "not-found", path } }
-            : { ok: true, value };
-        },
-      },
-      user,
-    );
+  /** As it was loaded. */
+  read(path: string): Result<Uint8Array, FileError> {
+    const value = this.#databases.get(path);
+    return value === undefined
+      ? { ok: false, error: { type: "not-found", path } }
+      : { ok: true, value };
   }
 
-  /** Somebody whom a program of the sandbox has added since is found too. */
+  /** Throws an AleError `user-unknown`. */
+  settings(request: SettingsRequest): Settings {
+    return settingsFor({ spec: this.#spec, config: this.#config, files: this }, request);
+  }
+
+  #resolve(user: string | undefined): SandboxUser {
+    return user === undefined
+      ? ownUser({ spec: this.#spec, config: this.#config, files: this })
+      : resolveUser(this, user);
+  }
+
+  /** Somebody whom a program of the sandbox has added since is found too. Throws an AleError `user-unknown`. */
   async find(user: string | undefined, files: DockerFiles): Promise<SandboxUser> {
     try {
-      return this.resolve(user);
+      return this.#resolve(user);
     } catch (reason) {
       if (!(reason instanceof AleError)) throw reason;
       await this.load(files);
-      return this.resolve(user);
+      return this.#resolve(user);
     }
   }
 }

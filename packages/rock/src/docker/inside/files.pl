@@ -17,7 +17,7 @@ $handlers{'files-begin'} = sub {
 
 # While the driver itself reads, nothing counts.
 $handlers{'reads-pause'} = sub { if ($reads) { note_reads(); no_read($reads) } };
-$handlers{'reads-resume'} = sub { on_read($reads, \&note_reads) if $reads };
+$handlers{'reads-resume'} = sub { if ($reads) { inotify_events($reads); on_read($reads, \&note_reads) } };
 
 sub note_reads {
   for (inotify_events($reads)) {
@@ -76,10 +76,12 @@ sub next_chunk { my $size = unpack('N', exactly(4)); $size ? exactly($size) : ''
 sub serve_files {
   my ($operation, @arguments) = @_;
   my @said = eval { $operations{$operation}->(@arguments) };
-  if (ref $@) { answer('error', @{$@}) }
-  elsif ($@) { answer('error', 'unsafe-path', '', $@) }
+  my $why = $@;
+  # What was read here is forgotten before the driver hears of the end, for then readers count again.
+  inotify_events($reads) if $reads;
+  if (ref $why) { answer('error', @$why) }
+  elsif ($why) { answer('error', 'unsafe-path', '', $why) }
   else { answer('ok', @said) }
-  inotify_events($reads) if $reads && $operation ne 'watch';
 }
 
 my %TYPES = (2 => 'not-found', 6 => 'not-a-file', 17 => 'exists', 20 => 'not-a-directory', 21 => 'not-a-file', 28 => 'disk-full',
@@ -226,7 +228,7 @@ sub write_file {
   # A link that leads nowhere is made by whoever follows it.
   $new || $! == 17 && sysopen($file, $place, $flags | $CREATE, 0600) or failed($path, $strict);
   my @status = status_of('/proc/self/fd/' . fileno $file, 1);
-  fault('not-a-file', $path) if $status[0] ne 'file';
+  fault($strict ? 'unsafe-path' : 'not-a-file', $path) if $status[0] ne 'file';
   # A second hard link would let the sandbox name a file that the caller did not mean.
   fault('unsafe-path', $path) if $strict && $status[7] > 1;
   $append ? sysseek($file, 0, 2) : truncate($file, 0);
