@@ -5,7 +5,10 @@ import { useDriver } from "./support.ts";
 
 /** What does not depend on the driver, once more with sandboxes at a container engine. */
 
-test.skipIf(engineObstacle)(`an engine can be started${engineObstacle ? ` (skipped: ${engineObstacle})` : ""}`, () => {});
+test.skipIf(engineObstacle)(
+  `an engine can be started${engineObstacle ? ` (skipped: ${engineObstacle})` : ""}`,
+  () => {},
+);
 
 if (engineObstacle === undefined) {
   useDriver(async () => {
@@ -18,6 +21,5 @@ if (engineObstacle === undefined) {
     };
     return driver;
   });
-  for (const subject of ["exec", "session", "sessions", "process", "terminal", "connect", "files"])
-    await import(`./${subject}.test.ts`);
+  for (const subject of ["exec", "process", "connect", "files"]) await import(`./${subject}.test.ts`);
 }

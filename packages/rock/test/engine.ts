@@ -64,16 +64,20 @@ export async function startEngine(): Promise<TestEngine> {
       throw new Error(`the engine did not start: ${said}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+  let stopped: Promise<void> | undefined;
   return {
     socket,
     directory,
-    [Symbol.asyncDispose]: () => stop(child, directory),
+    [Symbol.asyncDispose]: () => {
+      stopped ??= stop(child, directory);
+      return stopped;
+    },
   };
 }
 
 async function stop(child: ChildProcess, directory: string): Promise<void> {
   const gone = new Promise((resolve) => child.once("exit", resolve));
-  if (child.exitCode === null) {
+  if (child.exitCode === null && child.signalCode === null) {
     child.kill("SIGTERM");
     await gone;
   }

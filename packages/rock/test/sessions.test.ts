@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
 import type { OciSandbox } from "../src/oci/oci-sandbox.ts";
-import { closeDriver, obstacle, sandbox, suite } from "./support.ts";
+import { closeDriver, isOtherDriver, obstacle, sandbox, suite } from "./support.ts";
 
 afterAll(closeDriver);
 
@@ -202,7 +202,7 @@ describe.skipIf(obstacle)(suite("sessions"), () => {
   });
 });
 
-describe.skipIf(obstacle)(suite("the state of shells"), () => {
+describe.skipIf(obstacle || isOtherDriver())(suite("the state of shells"), () => {
   test("is carried to another shell: directory, environment, functions, aliases, options, status", async () => {
     await using box = (await sandbox({ env: { GONE: "1", KEPT: "spec" } })) as OciSandbox;
     const other = await box.openSession({ user: "root", cwd: "/tmp" });

@@ -50,21 +50,27 @@ export async function freshHome(): Promise<{ path: string } & Disposable> {
   return { path, [Symbol.dispose]: () => removeTree(path) };
 }
 
-let shared: Promise<SandboxDriver> | undefined;
-let open = async (): Promise<SandboxDriver> => {
-  await ensureBaseImage(defaultHome());
-  return new OciDriver();
-};
+let shared: Promise<OciDriver> | undefined;
+let other: (() => Promise<SandboxDriver>) | undefined;
 
-/** The same tests with another driver: to be called before their file is imported. */
+/** The same tests with another driver: to be called before their file is imported. Only for tests of what all drivers have. */
 export function useDriver(opener: () => Promise<SandboxDriver>): void {
-  open = opener;
+  other = opener;
 }
 
+/** Where the tests run with another driver: for what is the OCI driver's own. */
+export const isOtherDriver = (): boolean => other !== undefined;
+
 /** One driver for all tests of a file; close it with `closeDriver` in `afterAll`. */
-export function driver(): Promise<SandboxDriver> {
+export function driver(): Promise<OciDriver> {
   shared ??= open();
   return shared;
+}
+
+async function open(): Promise<OciDriver> {
+  if (other !== undefined) return (await other()) as OciDriver;
+  await ensureBaseImage(defaultHome());
+  return new OciDriver();
 }
 
 export async function closeDriver(): Promise<void> {

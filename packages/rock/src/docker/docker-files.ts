@@ -9,8 +9,8 @@ import {
   chunk,
   conversation,
   END,
-  FileFault,
   type Fields,
+  FileFault,
   type Frame,
   type Input,
   order,
@@ -182,7 +182,8 @@ export class DockerFiles implements SandboxFiles {
       for await (const [frame, type, changed] of frames)
         if (frame === "change") yield { type: String(type) as FileChange["type"], path: String(changed) };
     } catch (reason) {
-      if (!signal.aborted) throw reason;
+      const isOver = reason instanceof FileFault && reason.error.type === "sandbox-gone";
+      if (!signal.aborted && !isOver) throw reason;
     }
   }
 
@@ -229,11 +230,12 @@ const PATHS: Readonly<Record<string, (args: Fields) => Fields>> = {
   fingerprint: () => [],
 };
 
-/** Throws a FileFault for a path that is not absolute, climbs, or holds a NUL. */
+/** Throws a FileFault for a path that is not absolute, climbs, holds a NUL, or names what is the kernel's. */
 function refuseUnsafe(operation: string, args: Fields): void {
   const paths = PATHS[operation]?.(args) ?? args.slice(0, 1);
   for (const path of paths.map(String))
-    if (components(path) === undefined) throw new FileFault({ type: "unsafe-path", path });
+    if (components(path) === undefined || /^\/+(dev|proc|sys)(\/|$)/.test(path))
+      throw new FileFault({ type: "unsafe-path", path });
 }
 
 function statOf(fields: readonly Buffer[]): FileStat {

@@ -20,7 +20,7 @@ export async function* uploadInput(
   const bad = (why: string): FileFault =>
     new FileFault({ type: "bad-archive", path: directory, message: why });
   const entries = extract();
-  const source = Readable.from(unzipped(tar));
+  const source = Readable.from(whole(unzipped(tar)));
   source.once("error", (error) => entries.destroy(error));
   source.pipe(entries);
   try {
@@ -32,16 +32,16 @@ export async function* uploadInput(
       if (kind === undefined) throw bad(`${JSON.stringify(name)} is a ${type}`);
       const target = kind === "link" ? relative(linkname ?? "") : (linkname ?? "");
       if (target === undefined) throw bad(`${JSON.stringify(name)} links to what is outside`);
+      count.entries++;
       if (place === "") {
         entry.resume();
         continue;
       }
-      count.entries++;
       const changed = Math.floor((mtime?.getTime() ?? Date.now()) / 1000);
       yield encodeFrame([
         kind,
         place,
-        (mode ?? (kind === "directory" ? 0o755 : 0o644)) & 0o7777,
+        (mode ?? (kind === "directory" ? 0o755 : 0o644)) & 0o777,
         changed,
         target,
       ]);
@@ -88,7 +88,24 @@ async function* unzipped(tar: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Arr
     yield* { [Symbol.asyncIterator]: () => source };
   })();
   const isGzip = first.value[0] === 0x1f && first.value[1] === 0x8b;
-  yield* isGzip ? (Readable.from(all).pipe(createGunzip()) as AsyncIterable<Uint8Array>) : all;
+  yield* isGzip ? gunzipped(all) : all;
+}
+
+async function* gunzipped(bytes: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  const gunzip = createGunzip();
+  const source = Readable.from(bytes);
+  source.once("error", (error) => gunzip.destroy(error));
+  yield* source.pipe(gunzip) as AsyncIterable<Uint8Array>;
+}
+
+/** Throws where the two empty blocks at an archive's end are missing: it broke off. */
+async function* whole(bytes: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  let tail = Buffer.alloc(0);
+  for await (const chunk of bytes) {
+    tail = Buffer.concat([tail, chunk]).subarray(-1024);
+    yield chunk;
+  }
+  if (tail.length < 1024 || tail.some((byte) => byte !== 0)) throw new Error("it ends in the middle");
 }
 
 /** The frames of a download as a tar stream. `first` has been read already. */

@@ -1,9 +1,9 @@
 import { AleError, type Result } from "@ale/core";
-import type { FileError } from "../port/files.ts";
-import type { SandboxSpec } from "../port/sandbox.ts";
+import { resolveUser, type SandboxUser } from "../files/users.ts";
 import type { ImageConfig } from "../image/local-image.ts";
 import { ownUser, type Settings, type SettingsRequest, settingsFor } from "../oci/settings.ts";
-import { resolveUser, type SandboxUser } from "../files/users.ts";
+import type { FileError } from "../port/files.ts";
+import type { SandboxSpec } from "../port/sandbox.ts";
 import type { DockerFiles } from "./docker-files.ts";
 
 /** Who is who in a sandbox, as its own databases said when they were last read. */
@@ -28,9 +28,7 @@ export class DockerUsers {
   /** As it was loaded. */
   read(path: string): Result<Uint8Array, FileError> {
     const value = this.#databases.get(path);
-    return value === undefined
-      ? { ok: false, error: { type: "not-found", path } }
-      : { ok: true, value };
+    return value === undefined ? { ok: false, error: { type: "not-found", path } } : { ok: true, value };
   }
 
   /** Throws an AleError `user-unknown`. */

@@ -62,14 +62,15 @@ export async function* conversation(
   const path = String(args[0] ?? "");
   let id = "";
   let failure: string | undefined;
-  let isOver = false;
+  let isAnswered = false;
+  const ended = Promise.withResolvers<void>();
   const output = new Inflow(
     (bytes) => client.send("credit", id, "out", bytes),
     () => client.send("drop", id, "out"),
   );
   const stdin = new Outflow((bytes, last) => client.send("write", id, bytes, last ? 1 : 0));
   const over = (): void => {
-    isOver = true;
+    ended.resolve();
     stdin.deaf();
     output.end();
   };
@@ -88,13 +89,20 @@ export async function* conversation(
   signal?.addEventListener("abort", cancel, { once: true });
   // Should PID 1 not take the request up, the sandbox is ended.
   const impatience = setTimeout(() => void client.probe(), PROMPT_MS);
-  const fed = feed(stdin, input);
+  let broken: { readonly reason: unknown } | undefined;
+  // Without its end the operation takes back what is not whole, and answers.
+  const fed = feed(stdin, input).catch((reason) => {
+    broken = { reason };
+    stdin.close();
+  });
   const reader = new FrameReader();
   try {
     for await (const chunk of output) {
       for (const [kind, ...fields] of reader.push(Buffer.from(chunk))) {
         const type = String(kind);
-        if (type === "error") throw refusal(fields, path);
+        isAnswered = type === "error" || type === "ok";
+        if (type === "error")
+          throw broken === undefined ? refusal(fields, path) : blamed(broken.reason, fields);
         if (type === "ok") {
           await fed;
           return fields;
@@ -109,8 +117,10 @@ export async function* conversation(
   } finally {
     clearTimeout(impatience);
     signal?.removeEventListener("abort", cancel);
-    fed.catch(() => {});
-    if (!isOver) cancel();
+    if (!isAnswered) {
+      cancel();
+      await ended.promise;
+    }
   }
 }
 
@@ -147,6 +157,22 @@ async function feed(stdin: Outflow, input: Input): Promise<void> {
     }
   }
   stdin.close();
+}
+
+/** The input's own fault, with what became of it. */
+function blamed(reason: unknown, [, , message]: readonly Buffer[]): unknown {
+  if (reason instanceof AleError) return reason;
+  if (!(reason instanceof FileFault))
+    return new AleError(
+      "source-failed",
+      `what was to be written could not be read: ${(reason as Error)?.message ?? reason}`,
+      {
+        next: "nothing of it is in the sandbox; try again with a source that works",
+        cause: reason,
+      },
+    );
+  const rest = /; \d+ entr(?:y is|ies are) in place/.exec(String(message ?? ""))?.[0] ?? "";
+  return new FileFault({ ...reason.error, message: `${reason.error.message ?? ""}${rest}` });
 }
 
 function refusal([type, path, message]: readonly Buffer[], asked: string): FileFault {

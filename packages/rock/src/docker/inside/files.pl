@@ -9,7 +9,7 @@ my ($reads, %was_read, $lost_reads); # events of files whose readers matter
 
 $handlers{'files-begin'} = sub {
   my ($id, %numbers) = @_;
-  %N = %numbers;
+  %N = map { $_ => $numbers{$_} + 0 } keys %numbers; # as numbers: of two strings `|` would make a third
   my $fd = syscall($N{inotify_init1}, 02004000);
   if ($fd >= 0) { open($reads, '<&=', $fd); on_read($reads, \&note_reads) }
   send_frame('ok', $id);
@@ -87,7 +87,7 @@ sub serve_files {
 my %TYPES = (2 => 'not-found', 6 => 'not-a-file', 17 => 'exists', 20 => 'not-a-directory', 21 => 'not-a-file', 28 => 'disk-full',
   39 => 'not-empty', 40 => 'unsafe-path', 122 => 'disk-full');
 sub fault { die [@_] }
-sub failed { my ($path, $strict) = @_; my $type = $TYPES{$! + 0} || 'unsafe-path'; fault($strict && $! == 20 ? 'unsafe-path' : $type, $path, "$!") }
+sub failed { my ($path, $strict) = @_; my $type = $TYPES{$! + 0} || 'unsafe-path'; fault($strict && grep({ $! == $_ } 6, 20, 21) ? 'unsafe-path' : $type, $path, "$!") }
 
 # --- in the child: finding ------------------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ sub strict_place {
 
 # As a process would find it; missing parents are made.
 sub loose_place {
-  my ($path, $owner) = @_;
+  my ($path, $owner, $mode) = @_;
   return $path if !$owner;
   my @names = names_of($path);
   pop @names;
@@ -133,13 +133,14 @@ sub loose_place {
   for my $name (@names) {
     $at .= "/$name";
     next if -d $at;
-    mkdir $at, 0755 or $! == 17 && -d $at or failed($path);
-    chown @$owner, $at;
+    if (mkdir $at, 0755) { chown @$owner, $at; chmod $mode, $at if length($mode // '') }
+    elsif ($! != 17) { failed($path) }
+    elsif (!-d $at) { fault('not-a-directory', $path) }
   }
   $path;
 }
 
-sub place_of { my ($path, $strict, $owner) = @_; $strict ? strict_place('/', $path, $owner) : loose_place($path, $owner) }
+sub place_of { my ($path, $strict, $owner, $mode) = @_; $strict ? strict_place('/', $path, $owner) : loose_place($path, $owner, $mode) }
 
 # Type, size, permission bits, uid, gid, changed at (ms), read at (ms), links, whole mode; nothing where it is not there.
 sub status_of {
@@ -193,21 +194,23 @@ $operations{list} = sub {
   my ($path, $recursive, $limit) = @_;
   my @status = status_of($path, 1) or failed($path);
   fault('not-a-directory', $path) if $status[0] ne 'directory';
-  my ($count, @todo) = (0, $path);
-  while (@todo) {
-    my $directory = shift @todo;
-    $directory =~ s{/+$}{};
-    my @below;
-    for my $name ($directory eq $path ? names_in($path eq '' ? '/' : $path, $path) : eval { names_in("$directory/", $directory) }) {
+  my $left = $limit;
+  my $more = 0;
+  my $walk; $walk = sub {
+    my ($directory, @names) = @_;
+    for my $name (@names) {
       my $child = "$directory/$name";
       my @child = status_of($child, 0) or next;
-      return 1 if $count++ >= $limit;
+      if ($left-- <= 0) { $more = 1; return }
       answer('entry', entry($child, $child, @child));
-      push @below, $child if $recursive && $child[0] eq 'directory';
+      next if !$recursive || $child[0] ne 'directory';
+      $walk->($child, eval { names_in("$child/", $child) });
+      return if $more;
     }
-    unshift @todo, @below;
-  }
-  0;
+  };
+  (my $top = $path) =~ s{/+$}{};
+  $walk->($top, names_in("$top/", $path));
+  $more;
 };
 
 # Bytes of a file. `length` empty: to its end, and then at most `most`.
@@ -233,10 +236,15 @@ sub write_file {
   fault('unsafe-path', $path) if $strict && $status[7] > 1;
   $append ? sysseek($file, 0, 2) : truncate($file, 0);
   my $bytes = 0;
-  while (length(my $chunk = next_chunk())) {
-    $bytes += length $chunk;
-    write_all($file, $chunk) or failed($path);
-  }
+  my $whole = eval {
+    while (length(my $chunk = next_chunk())) {
+      $bytes += length $chunk;
+      write_all($file, $chunk) or failed($path);
+    }
+    1;
+  };
+  # A file that is not whole is none; what was there before is not brought back.
+  if (!$whole) { my $why = $@; unlink $place if $new; die $why }
   if ($new || $strict) { chown $uid, $gid, $file; chmod $mode eq '' ? 0644 : $mode, $file }
   elsif ($mode ne '') { chmod $mode, $file }
   ($file, $bytes);
@@ -262,11 +270,11 @@ $operations{plant} = sub {
 
 $operations{mkdir} = sub {
   my ($path, $strict, $mode, $uid, $gid) = @_;
-  my $place = place_of($path, $strict, [$uid, $gid]);
+  my $place = place_of($path, $strict, [$uid, $gid], $mode);
   if (mkdir $place, 0755) { chown $uid, $gid, $place; chmod $mode eq '' ? 0755 : $mode, $place; return }
   failed($path, $strict) if $! != 17;
   my @status = status_of($place, !$strict);
-  fault($strict ? 'unsafe-path' : 'exists', $path) if !@status || $status[0] ne 'directory';
+  fault($strict ? 'unsafe-path' : 'not-a-directory', $path) if !@status || $status[0] ne 'directory';
   chown $uid, $gid, $place if $strict;
 };
 
@@ -294,22 +302,22 @@ $operations{move} = sub {
   syscall($N{renameat2}, -100, $from, -100, $to, $overwrite ? 0 : 1) == 0 or failed($! == 2 || $! == 22 ? $from : $to);
 };
 
-# A path, or it and all below; links themselves, never what they name.
+# What a path leads to, and all below it; links there themselves, never what they name.
 sub each_below {
-  my ($path, $recursive, $do) = @_;
-  my @status = status_of($path, !$recursive) or failed($path);
-  $do->($path, $status[0]);
+  my ($path, $recursive, $do, $below) = @_;
+  my @status = status_of($path, !$below) or $below ? return : failed($path);
+  $do->($path, $status[0], $below);
   return if !$recursive || $status[0] ne 'directory';
-  my $directory = open_directory($path, $N{O_NOFOLLOW}) or return;
-  each_below(inside($directory, $_), 1, $do) for names_in(inside($directory, '.'), $path);
+  my $directory = open_directory($path, $below ? $N{O_NOFOLLOW} : 0) or return;
+  each_below(inside($directory, $_), 1, $do, 1) for names_in(inside($directory, '.'), $path);
 }
 
 $operations{chown} = sub {
   my ($path, $uid, $gid, $recursive) = @_;
-  each_below($path, $recursive, sub { syscall($N{fchownat}, -100, $_[0], $uid + 0, $gid + 0, $recursive ? 0x100 : 0) == 0 or failed($path) });
+  each_below($path, $recursive, sub { syscall($N{fchownat}, -100, $_[0], $uid + 0, $gid + 0, $_[2] ? 0x100 : 0) == 0 or failed($path) });
 };
 
 $operations{chmod} = sub {
   my ($path, $mode, $recursive) = @_;
-  each_below($path, $recursive, sub { $recursive && $_[1] eq 'symlink' || chmod $mode, $_[0] or failed($path) });
+  each_below($path, $recursive, sub { $_[1] eq 'symlink' || chmod $mode, $_[0] or failed($path) });
 };

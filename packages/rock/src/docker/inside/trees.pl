@@ -7,11 +7,22 @@ $operations{upload} = sub {
   if (mkdir $place, 0755) { chown $uid, $gid, $place }
   my @status = status_of($place, 1) or failed($path);
   fault('not-a-directory', $path) if $status[0] ne 'directory';
-  while (length(my $header = next_chunk())) {
-    my ($type, $name, $mode, $changed, $link) = unpack('(N/a*)*', $header);
-    eval { unpack_entry($place, $type, $name, $mode, $changed, $link, $uid, $gid); 1 } and next;
-    die $@ if !ref $@ || $@->[0] ne 'unsafe-path' && $@->[0] ne 'not-a-directory';
-    fault('bad-archive', $path, "$name leads through something that is no directory");
+  my $placed = 0;
+  while (1) {
+    my $done = eval {
+      my $header = next_chunk();
+      return 'end' if !length $header;
+      my ($type, $name, $mode, $changed, $link) = unpack('(N/a*)*', $header);
+      unpack_entry($place, $type, $name, $mode, $changed, $link, $uid, $gid);
+      'next';
+    };
+    last if defined $done && $done eq 'end';
+    if (!defined $done) {
+      my ($type, $where, $why) = ref $@ ? @{$@} : ('', '', $@);
+      my $what = $type eq 'unsafe-path' && $where ne '' ? "$where leads through a link, or over something of another kind" : join ' ', grep { length } $where, $why || $type;
+      fault($type eq 'disk-full' ? $type : 'bad-archive', $path, "$what; $placed " . ($placed == 1 ? 'entry is' : 'entries are') . ' in place');
+    }
+    $placed++;
   }
 };
 
@@ -19,21 +30,22 @@ sub unpack_entry {
   my ($base, $type, $name, $mode, $changed, $link, $uid, $gid) = @_;
   my $place = strict_place($base, $name, [$uid, $gid]);
   if ($type eq 'directory') {
-    mkdir $place, 0755 or $! == 17 or failed($name);
+    if (mkdir $place, 0755) { chown $uid, $gid, $place; chmod $mode, $place; return }
+    failed($name) if $! != 17;
     my @status = status_of($place, 0);
-    fault('unsafe-path', $name) if $status[0] ne 'directory';
-    chown $uid, $gid, $place;
-    chmod $mode, $place;
+    fault('unsafe-path', $name) if !@status || $status[0] ne 'directory';
     return;
   }
   my @status = status_of($place, 0);
-  if (@status) { $status[0] eq 'directory' ? fault('exists', $name) : unlink $place }
+  if (@status) { $status[0] eq 'directory' ? fault('unsafe-path', $name) : unlink $place }
   if ($type eq 'symlink') {
     symlink $link, $place or failed($name);
     syscall($N{fchownat}, -100, $place, $uid + 0, $gid + 0, 0x100);
   } elsif ($type eq 'link') {
     my @kept = @held;
     my $target = strict_place($base, $link);
+    my @linked = status_of($target, 0);
+    fault('unsafe-path', $name) if !@linked || $linked[0] ne 'file';
     push @held, @kept;
     syscall($N{linkat}, -100, $target, -100, $place, 0) == 0 or failed($name);
   } else {
@@ -145,6 +157,7 @@ $operations{watch} = sub {
       substr($bytes, 0, 16 + $length) = '';
       $name =~ s/\0+$//;
       my $at = $places{$watch} // next;
+      if ($at eq $path && $mask & 0x400) { answer('change', 'removed', $path); return }
       my $what = length $name ? ($at eq '/' ? "/$name" : "$at/$name") : $at;
       next if $mask & 0x8000 || $mask & 0x4000; # IN_IGNORED; an overflow loses what it loses
       next if !length $name && $mask & 0x40000000 && !($mask & 0x400);
