@@ -128,6 +128,8 @@ describe.skipIf(obstacle)(suite("who may use a server"), () => {
     expect(await raw(url, { authorization, host: "attacker.example" })).toBe(421);
     expect(await raw(url, { authorization, origin: "https://attacker.example" })).toBe(403);
     expect(await raw(url, { authorization, origin: "null" })).toBe(403);
+    expect(await raw(url, { authorization, "sec-fetch-site": "cross-site" })).toBe(403);
+    expect(await raw(url, { authorization, origin: url, "sec-fetch-site": "same-origin" })).toBe(200);
     const answer = await server.call("GET", "/v1/health");
     expect(answer.headers.get("access-control-allow-origin")).toBeNull();
   });

@@ -19,10 +19,9 @@ export function hostCheck(names: readonly string[] | undefined): (request: Fasti
 
 /** No page of another origin may call, whatever its browser would do with the answer. Programs send no Origin. */
 export function originCheck(request: FastifyRequest): void {
-  const { origin, host } = request.headers;
-  if (origin === undefined) return;
-  const own = [`http://${host}`, `https://${host}`];
-  if (!own.includes(origin))
+  const { origin, host, "sec-fetch-site": from } = request.headers;
+  const own = [undefined, `http://${host}`, `https://${host}`];
+  if (!own.includes(origin) || from === "cross-site")
     throw new AleError("forbidden", "calls from other origins are refused", {
       next: "call from a program, or from a page of this server",
     });

@@ -36,7 +36,8 @@ const digestOf = (token: string): Buffer => createHash("sha256").update(token).d
 export class TokenStore implements Authenticator {
   readonly #path: string;
   #tokens: readonly StoredToken[] = [];
-  #readAtMs = 0;
+  /** Of the file that was read: every change makes another one, and times alone are too coarse. */
+  #version = "";
 
   /** Throws an AleError `tokens-unreadable` where the file is not what it should be, or others can read it. */
   constructor(path: string) {
@@ -97,19 +98,20 @@ export class TokenStore implements Authenticator {
       this.#tokens = [];
       return;
     }
-    const { mode, mtimeMs } = statSync(this.#path);
+    const { mode, mtimeMs, ino, size } = statSync(this.#path);
+    const version = `${ino} ${size} ${mtimeMs}`;
     if ((mode & 0o077) !== 0)
       throw new AleError("tokens-unreadable", `${this.#path} can be read by others`, {
         next: `chmod 600 ${this.#path}, and replace its tokens`,
       });
-    if (mtimeMs === this.#readAtMs) return;
+    if (version === this.#version) return;
     const file = TokenFile.safeParse(parsed(readFileSync(this.#path, "utf8")));
     if (!file.success)
       throw new AleError("tokens-unreadable", `${this.#path} is damaged: ${z.prettifyError(file.error)}`, {
         next: "restore it, or move it away and create new tokens",
       });
     this.#tokens = file.data.tokens;
-    this.#readAtMs = mtimeMs;
+    this.#version = version;
   }
 
   #write(tokens: readonly StoredToken[]): void {
@@ -117,7 +119,7 @@ export class TokenStore implements Authenticator {
     const text = JSON.stringify({ schema: "ale/rock-tokens@1", tokens }, null, 2);
     writeFileSync(`${this.#path}.new`, text, { mode: 0o600 });
     renameSync(`${this.#path}.new`, this.#path);
-    this.#readAtMs = 0;
+    this.#version = "";
     this.#read();
   }
 }
