@@ -18,7 +18,7 @@ import { removeTree } from "../src/host/mounts.ts";
 import { mount, unmount } from "../src/host/native.ts";
 import { defaultHome, OciDriver } from "../src/index.ts";
 import { mountMappedAttached } from "../src/oci/overlay.ts";
-import { closeDriver, driver, obstacle, sandbox, spec, suite } from "./support.ts";
+import { closeDriver, driver, obstacle, sandbox, spec, suite, until } from "./support.ts";
 
 const temporary = () => {
   const path = mkdtempSync(join(tmpdir(), "ale-users-"));
@@ -57,7 +57,7 @@ afterAll(closeDriver);
 
 describe.skipIf(!canMap)(suite("a sandbox's own users"), () => {
   /** The host's numbers of a process of the sandbox that has `mark` among its arguments. */
-  function hostUser(mark: string): number {
+  function hostUser(mark: string): number | undefined {
     for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
       try {
         const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
@@ -67,7 +67,7 @@ describe.skipIf(!canMap)(suite("a sandbox's own users"), () => {
         // It ended meanwhile.
       }
     }
-    throw new Error(`no process sleeps ${mark}`);
+    return undefined;
   }
 
   test("are nobody on the host, root included, and others in every sandbox", async () => {
@@ -76,7 +76,8 @@ describe.skipIf(!canMap)(suite("a sandbox's own users"), () => {
     const start = (seconds: string) => ["bash", "-c", `sleep ${seconds} >/dev/null 2>&1 & exec sleep 0.1`];
     await one.exec({ argv: start("601.1"), user: "root" });
     await two.exec({ argv: start("602.2"), user: "root" });
-    const numbers = [hostUser("601.1"), hostUser("602.2")];
+    await until("both sleep", () => ["601.1", "602.2"].every((mark) => hostUser(mark) !== undefined));
+    const numbers = [hostUser("601.1")!, hostUser("602.2")!];
     expect(numbers[0]).not.toBe(numbers[1]);
     for (const number of numbers) expect(number).toBeGreaterThanOrEqual(0x7000_0000);
   });

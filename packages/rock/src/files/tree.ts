@@ -183,7 +183,13 @@ function enter(
   } catch (error) {
     if (!options.create || codeOf(error) !== "ENOENT") throw error;
   }
-  mkdirSync(at(directory, name), 0o755);
+  try {
+    mkdirSync(at(directory, name), 0o755);
+  } catch (error) {
+    if (codeOf(error) !== "EEXIST") throw error;
+    // The sandbox was quicker. What it made is its own; a link is refused.
+    return openSync(at(directory, name), flags);
+  }
   const fd = openSync(at(directory, name), flags);
   const { uid, gid } = ownerIds(options.owner ?? "root", options);
   fchownSync(fd, uid, gid);

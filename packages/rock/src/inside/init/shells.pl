@@ -89,7 +89,7 @@ $handlers{shell} = sub {
   # has begun an interrupt would tear it. The last command's status is put back first, for a command that begins with `echo $?`; under
   # `set -e` that would end the shell.
   my $length = length $command;
-  write_all($shell->{cmd}, "LC_ALL=C IFS= builtin read -r -N $length -u 9 __ale_command\n"
+  write_all($shell->{cmd}, "LC_ALL=C IFS= builtin read -r -N $length -u 9 __ale_command || builtin exit 126\n"
     . "builtin printf 'begun %s\\n' $nonce >&8; [[ \$- == *e* ]] || __ale_status \"\$__ale_last\"; builtin eval \"\$__ale_command\" </dev/null >&7 2>&7 7>&- 8>&- 9<&-\n"
     . "__ale_last=\$? __ale_command='builtin exit 126'; builtin printf '%d %s\\n' \"\$__ale_last\" $nonce >&8\n");
   push_feed($job->{in}, $command, 1);
