@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readdirSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { probeCgroups, processesOf } from "../src/host/cgroup.ts";
-import { unmount } from "../src/host/native.ts";
+import { mount, unmount } from "../src/host/native.ts";
 import { inspectHost, isDurable, openOciDriver } from "../src/index.ts";
 import { freshHome, obstacle, spec, suite, traces, until } from "./support.ts";
 
@@ -204,5 +204,39 @@ describe.skipIf(obstacle)(suite("after the crash of a durable driver"), () => {
     }
     expect((await durable.resume(kept.id)).id).toBe(kept.id);
     await (await durable.list()[0])!.destroy();
+  });
+});
+
+describe.skipIf(obstacle)(suite("a full disk"), () => {
+  test("refuses sandboxes and snapshots with a reason, and nothing is left of them", async () => {
+    using home = await freshHome();
+    const rock = join(home.path, "rock");
+    mkdirSync(rock);
+    mount({ type: "tmpfs", source: "ale", target: rock, flags: 0, data: "size=4m" });
+    try {
+      const driver = openOciDriver({ home: home.path });
+      const box = await driver.create(spec());
+      await box.shell.run("echo here > a; sleep 600 &");
+      const before = traces(`${rock}/x`, []).length + readdirSync(rock).length;
+      const fd = openSync(join(rock, "fill"), "w");
+      expect(() => {
+        for (;;) writeSync(fd, Buffer.alloc(4096));
+      }).toThrow("ENOSPC");
+      closeSync(fd);
+      await expect(driver.create(spec())).rejects.toMatchObject({ code: "disk-full" });
+      await expect(box.snapshot()).rejects.toMatchObject({ code: "disk-full" });
+      expect((await box.shell.run("cat a; jobs | wc -l")).output).toBe("here\n1\n");
+      expect(driver.list()).toEqual([box]);
+      expect(await driver.snapshots.list()).toEqual([]);
+      unlinkSync(join(rock, "fill"));
+      expect(traces(`${rock}/x`, []).length + readdirSync(rock).length).toBe(before);
+      const { snapshot } = await box.snapshot();
+      const [fork] = await driver.snapshots.fork(snapshot.id, 1);
+      expect((await fork!.exec({ argv: ["cat", "/work/a"] })).stdout).toBe("here\n");
+      await driver[Symbol.asyncDispose]();
+      expect(readdirSync(rock)).toEqual([]);
+    } finally {
+      unmount(rock);
+    }
   });
 });

@@ -13,7 +13,7 @@ import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { Activity } from "./activity.ts";
 import { type BundleHost, writeBundle } from "./bundle.ts";
-import { makeLayer, prepareLayer, usageOf } from "./layer.ts";
+import { asDiskFull, makeLayer, prepareLayer, usageOf } from "./layer.ts";
 import type { LayerStore } from "./layer-store.ts";
 import { mountOverlay } from "./overlay.ts";
 import { giveIdentity, plant } from "./plant.ts";
@@ -190,7 +190,7 @@ export class RunningContainer {
       if (this.ended) throw gone(this.id);
     } catch (error) {
       await this.destroy(options.fresh ? "destroyed" : "crashed");
-      throw error;
+      throw asDiskFull(error) ?? error;
     }
     this.#new = options.fresh;
     if (options.waits !== true) this.handOver();

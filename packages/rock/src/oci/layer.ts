@@ -223,7 +223,8 @@ function diskFailed(what: string, cause: unknown): AleError {
   });
 }
 
-function asDiskFull(error: unknown): AleError | undefined {
+/** Undefined for any other failure. */
+export function asDiskFull(error: unknown): AleError | undefined {
   const code = (error as NodeJS.ErrnoException | SystemCallError).code;
   if (code !== "ENOSPC" && code !== "EDQUOT" && code !== "ENOMEM") return undefined;
   return new AleError("disk-full", "no room on the host for the files of another sandbox", {

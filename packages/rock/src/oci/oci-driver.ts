@@ -20,6 +20,7 @@ import { capabilityRecord, refuseUnenforced } from "./capability-record.ts";
 import { capacityOf, refuseOversized } from "./capacity.ts";
 import { type Host, type Owner, RunningContainer } from "./container.ts";
 import { type DeniedCall, DeniedCalls } from "./denied-calls.ts";
+import { asDiskFull } from "./layer.ts";
 import { copyLayer } from "./layer-copy.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { type OpenHost, openHost, requireRoot, requireTool } from "./open-host.ts";
@@ -27,7 +28,7 @@ import type { OciDriverOptions } from "./options.ts";
 import { reapDead } from "./reap.ts";
 import { claimId, freshSandboxId } from "./sandbox-id.ts";
 import { type ShellState, withEnvironment } from "./shell-state.ts";
-import { createSandboxState, type Stack } from "./state.ts";
+import { createSandboxState, removeSandboxDirectory, type Stack } from "./state.ts";
 import { removeStopped, startStopped, stoppedIn } from "./stopped.ts";
 
 /** Sandboxes as OCI containers on overlayfs, run by a runtime without a daemon. Owns every sandbox it made. */
@@ -128,7 +129,12 @@ export class OciDriver implements SandboxDriver {
     const id = spec.id === undefined ? freshSandboxId() : claimId(spec.id, this.home, host.cgroups);
     const layer = host.layers.fresh().id;
     const state = { ...stack, id, createdAtMs: Date.now(), layer, snapshot, ready: false, shells: [] };
-    createSandboxState(host.space, state);
+    try {
+      createSandboxState(host.space, state);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") removeSandboxDirectory(host.space, id);
+      throw asDiskFull(error) ?? error;
+    }
     const container = new RunningContainer(host, state, spec, this.#owner);
     await container.start({ fresh: true, plants: snapshot === null, waits });
     return this.#present(container, states, signal);
