@@ -3,6 +3,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -363,6 +364,41 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
   test("answers as JSON what it cannot do", async () => {
     const outcome = await ale(home, "rock", "create", "no/such-image", "--json");
     expect(outcome.json()).toMatchObject({ ok: false, error: { code: expect.stringMatching(/^image-/) } });
+  });
+
+  test("images are built, listed, mapped, exported, imported and removed without a server", async () => {
+    writeFileSync(
+      join(work, "Dockerfile"),
+      "FROM ale/base\nARG WHO\nUSER root\nRUN echo hello $WHO > /greeting\n",
+    );
+    const name = `test/cli-${process.pid}`;
+    const built = await ale(home, "rock", "image", "build", work, "-t", name, "--arg", "WHO=you");
+    expect(built.stdout, built.stderr).toContain(name);
+    expect((await ale(home, "rock", "image", "ls")).stdout).toContain(name);
+    expect((await ale(home, "rock", "image", "map", `${name}-too`, name)).exitCode).toBe(0);
+    const id = (await ale(home, "rock", "create", `${name}-too`)).stdout.trim();
+    const said = (await ale(home, "rock", "exec", id, "--json", "--", "cat", "/greeting")).json();
+    expect(said).toMatchObject({ stdout: "hello you\n" });
+    const file = join(work, "image.tar");
+    expect((await ale(home, "rock", "image", "export", name, file)).exitCode).toBe(0);
+    expect((await ale(home, "rock", "image", "import", file, `${name}-again`)).exitCode).toBe(0);
+    expect((await ale(home, "rock", "image", "rm", name)).exitCode).not.toBe(0);
+    await ale(home, "rock", "rm", id);
+    for (const one of [`${name}-too`, `${name}-again`, name])
+      expect((await ale(home, "rock", "image", "rm", one)).exitCode, one).toBe(0);
+  });
+
+  test("gc clears up after a server that was killed, and keeps its sandboxes' files", async () => {
+    const other = workingHome();
+    const started = await command(other, ["rock", "serve", "--detach", "--port", "0", "--json"]);
+    const { pid } = JSON.parse(started.stdout);
+    const id = (await ale(other, "rock", "create", "ale/base")).stdout.trim();
+    process.kill(pid, "SIGKILL");
+    while (existsSync(`/proc/${pid}`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    const collected = await ale(other, "rock", "gc", "--json");
+    expect(collected.json()).toMatchObject({ failures: [], orphans: [] });
+    expect(readdirSync(join(other, "rock/durable-server"))).toContain(id);
+    removeHome(other);
   });
 
   test("gc leaves alone what a living server owns", async () => {

@@ -1,4 +1,5 @@
-import { openOciDriver } from "@ale/rock";
+import { basename } from "node:path";
+import { inspectHost, openOciDriver } from "@ale/rock";
 import { defineUsage, parseArguments } from "../args.ts";
 import type { Command } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -8,7 +9,8 @@ const usage = defineUsage({
   options: {},
   notes: `
 Removes what sandboxes of crashed processes left on this machine: processes, mounts, control groups, directories. Sandboxes
-whose owner lives are never touched. Looks a second time to prove that nothing is left; exits 1 where something is.`,
+whose owner lives are never touched, and files that a server keeps stay. Looks again to prove that nothing is left; exits 1
+where something is.`,
 });
 
 export const rockGc: Command = {
@@ -19,13 +21,24 @@ export const rockGc: Command = {
     parseArguments(usage, argv);
     await using driver = openOciDriver({ home: io.home });
     const report = await driver.reap();
-    const after = await driver.reap();
     for (const id of report.reaped) io.print(`removed ${id}`);
-    const failures = [...after.failures, ...after.reaped.map((id) => ({ id, what: "was still there" }))];
-    for (const { id, what } of failures) io.print(`${io.paint("red", "left")} ${id}: ${what}`);
+    await settleDead(io.home);
+    const { orphans } = inspectHost(io.home);
+    for (const { id, what } of report.failures) io.print(`${io.paint("red", "failed")} ${id}: ${what}`);
+    for (const { type, what } of orphans) io.print(`${io.paint("red", "left")} ${type} ${what}`);
+    const failed = report.failures.length + orphans.length > 0;
     const alive = `${report.alive.length} of living owners left alone`;
-    io.print(`${report.reaped.length} removed, ${alive}, ${failures.length} orphans left`);
-    io.result({ reaped: report.reaped, alive: report.alive, failures });
-    return failures.length === 0 ? EXIT.ok : EXIT.failed;
+    io.print(`${report.reaped.length} removed, ${alive}, ${orphans.length} orphans left`);
+    io.result({ reaped: report.reaped, alive: report.alive, failures: report.failures, orphans });
+    return failed ? EXIT.failed : EXIT.ok;
   },
 };
+
+/** A server that crashed leaves mounts and processes; its sandboxes' files are kept. Whoever opens its place next clears up. */
+async function settleDead(home: string): Promise<void> {
+  for (const { kind, owned, directory } of inspectHost(home).spaces) {
+    if (kind !== "durable" || owned) continue;
+    await using driver = openOciDriver({ home, durable: basename(directory).replace(/^durable-/, "") });
+    await driver.stopped();
+  }
+}

@@ -1,22 +1,30 @@
 import { existsSync } from "node:fs";
-import { basename } from "node:path";
+import { basename, resolve } from "node:path";
 import {
+  type BuildProgress,
   bootstrapImage,
+  buildImage,
   type ExportFormat,
   exportImage,
+  imageDisk,
   imageLabel,
   importImage,
   type LocalImage,
+  listImages,
   mapImage,
   type PullProgress,
+  pruneImages,
   pullImage,
   pushImage,
+  removeImage,
 } from "@ale/rock";
 import { defineUsage, oneOf, parseArguments, usageError } from "../args.ts";
 import type { Command } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
-import { bytes, pairs } from "../rock/format.ts";
+import { printable } from "../printable.ts";
+import { bytes, duration, pairs } from "../rock/format.ts";
+import { table } from "../table.ts";
 
 /** Images of this home. They work on it directly: no server is needed, and one that runs sees the change at once. */
 
@@ -205,7 +213,148 @@ const map: Command = {
   },
 };
 
+const buildUsage = defineUsage({
+  positionals: "[DIR]",
+  options: {
+    tag: { type: "string", short: "t", value: "NAME", help: "the new image's name; required" },
+    file: { type: "string", short: "f", value: "FILE", help: "default: DIR/Dockerfile" },
+    arg: { type: "string", multiple: true, value: "K=V", help: "value of an ARG; may be repeated" },
+    target: { type: "string", value: "STAGE", help: "default: the last" },
+    network: {
+      type: "string",
+      value: "none|host",
+      help: "host: RUN reaches whatever this machine reaches, its own services included (default none)",
+    },
+    "no-cache": { type: "boolean", help: "do every step again" },
+    "no-pull": { type: "boolean", help: "base images must be here" },
+  },
+  notes: `
+From a Dockerfile, without a daemon. Each RUN is a sandbox of its own; steps that were done before are not done again.
+example: ale rock image build -t tools ./tools --network host`,
+});
+
+const build: Command = {
+  name: "rock image build",
+  summary: "build an image from a Dockerfile",
+  usage: buildUsage,
+  async run(argv, io, signal) {
+    const { values, positionals } = parseArguments(buildUsage, argv);
+    if (values.tag === undefined) throw usageError("--tag is missing", "--tag NAME names the new image");
+    const context = resolve(positionals[0] ?? ".");
+    if (!existsSync(context)) throw usageError(`there is no ${context}`);
+    const network = oneOf("--network", values.network, ["none", "host"] as const);
+    const args = pairs("--arg", values.arg);
+    const built = await buildImage(
+      io.home,
+      {
+        context,
+        tag: values.tag,
+        useCache: !values["no-cache"],
+        pull: values["no-pull"] ? "never" : "missing",
+        onProgress: (progress) => showBuild(io, progress),
+        ...(values.file === undefined ? {} : { dockerfile: resolve(values.file) }),
+        ...(values.target === undefined ? {} : { target: values.target }),
+        ...(args === undefined ? {} : { args }),
+        ...(network === undefined ? {} : { network }),
+      },
+      signal,
+    );
+    const { image, steps, cachedSteps, warnings } = built;
+    io.print(`${imageLabel(image)}: ${steps} steps, ${cachedSteps} of them from the cache`);
+    io.result({ name: image.name, digest: image.digest, steps, cachedSteps, warnings });
+    return EXIT.ok;
+  },
+};
+
+/** What RUN prints is hostile text like all output of a sandbox. */
+function showBuild(io: Io, progress: BuildProgress): void {
+  if (progress.type === "step") {
+    const cached = progress.cached ? io.paint("dim", " (cached)") : "";
+    io.note(`${io.paint("bold", `line ${progress.line}`)} ${printable(progress.text)}${cached}`);
+  } else if (progress.type === "warning")
+    io.note(`${io.paint("yellow", "warning:")} line ${progress.line}: ${printable(progress.message)}`);
+  else
+    for (const line of Buffer.from(progress.chunk).toString("utf8").trimEnd().split("\n"))
+      io.note(`  ${printable(line)}`);
+}
+
+const listUsage = defineUsage({ positionals: "", options: {} });
+
+const list: Command = {
+  name: "rock image ls",
+  summary: "list images and what they take on the disk",
+  usage: listUsage,
+  async run(argv, io) {
+    parseArguments(listUsage, argv);
+    const images = listImages(io.home);
+    const disk = imageDisk(io.home);
+    const rows = images.map((image) => [
+      image.name,
+      image.mappedTo === undefined ? "" : `= ${image.mappedTo}`,
+      image.digest.replace("sha256:", "").slice(0, 12),
+      duration(Date.now() - image.updatedAtMs),
+      bytes(image.bytes),
+      bytes(image.ownBytes),
+      String(image.usedBy.length),
+      image.complete ? "" : io.paint("red", "incomplete"),
+    ]);
+    const columns = [
+      { title: "image" },
+      { title: "" },
+      { title: "digest" },
+      { title: "age", align: "right" as const },
+      { title: "size", align: "right" as const },
+      { title: "own", align: "right" as const },
+      { title: "used by", align: "right" as const },
+      { title: "" },
+    ];
+    const [head = "", ...body] = table(columns, rows);
+    if (rows.length === 0) io.print("no images; ale/base comes with: ale setup image");
+    else for (const line of [io.paint("dim", head), ...body]) io.print(line);
+    const unused = disk.unusedBytes > 0 ? `, ${bytes(disk.unusedBytes)} unused (ale rock image prune)` : "";
+    io.print(`${bytes(disk.layerBytes)} of layers, ${bytes(disk.blobBytes)} as fetched${unused}`);
+    io.result({ images, disk });
+    return EXIT.ok;
+  },
+};
+
+const removeUsage = defineUsage({ positionals: "IMAGE...", options: {} });
+
+const remove: Command = {
+  name: "rock image rm",
+  summary: "remove images by name",
+  usage: removeUsage,
+  async run(argv, io) {
+    const { positionals } = parseArguments(removeUsage, argv);
+    const removed = positionals.map((name) => ({ name, ...removeImage(io.home, name) }));
+    for (const { name, bytes: freed, deferred } of removed)
+      io.print(deferred ? `${name}: its files go with the next prune` : `${name}: ${bytes(freed)} freed`);
+    io.result({ removed });
+    return EXIT.ok;
+  },
+};
+
+const pruneUsage = defineUsage({ positionals: "", options: {} });
+
+const prune: Command = {
+  name: "rock image prune",
+  summary: "remove what no image, sandbox or snapshot needs",
+  usage: pruneUsage,
+  async run(argv, io) {
+    parseArguments(pruneUsage, argv);
+    const removal = pruneImages(io.home);
+    io.print(`${removal.layers} layers, ${bytes(removal.bytes)} freed`);
+    io.result(removal);
+    return EXIT.ok;
+  },
+};
+
 export const rockImageCommands: readonly Command[] = [
+  list,
+  build,
+  remove,
+  prune,
+
   pull,
   push,
   importCommand,
