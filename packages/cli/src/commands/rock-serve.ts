@@ -2,8 +2,9 @@ import { spawn } from "node:child_process";
 import { mkdirSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { familyEnvironments } from "@ale/bench";
 import { AleError } from "@ale/core";
-import { compatApis, pullImage } from "@ale/rock";
+import { builtInGames, compatApis, type PullProgress, pullImage, resolveImage } from "@ale/rock";
 import { findServer, type ServeOptions, serveRock } from "@ale/rock/server";
 import { defineUsage, parseArguments, wholeNumber } from "../args.ts";
 import type { Command } from "../command.ts";
@@ -25,6 +26,12 @@ const usage = defineUsage({
       type: "boolean",
       help: "calls without a token are allowed, from every user and program of this machine",
     },
+    "rock-anonymous": {
+      type: "boolean",
+      help: "clients of ROCK, GEM, EnvHub and E2B on this machine need no token; they share one tenant",
+    },
+    "rock-quirks": { type: "boolean", help: "what only ROCK's own tests want of a server" },
+    pull: { type: "boolean", help: "an image that is not here is pulled when a sandbox asks for it" },
     detach: { type: "boolean", short: "d", help: "in the background; returns when it listens" },
   },
   notes: `
@@ -62,7 +69,6 @@ function optionsOf(values: Values, io: Io, signal: AbortSignal): ServeOptions {
     values["tls-key"] === undefined
       ? {}
       : { tls: { key: pem(values["tls-key"]), cert: pem(values["tls-cert"]!) } };
-  const anonymous = values["trust-local"] ? { anonymous: true } : {};
   return {
     home,
     ...(values.host === undefined ? {} : { host: values.host }),
@@ -70,15 +76,37 @@ function optionsOf(values: Values, io: Io, signal: AbortSignal): ServeOptions {
     ...tls,
     insecureHttp: values["insecure-http"],
     ...(values["trust-local"] ? { trustLocal: { tenant: "local" } } : {}),
+    ...(values.pull ? { ensureImage: pullMissing(home) } : {}),
     plugins: compatApis({
       home,
-      ...anonymous,
+      anonymous: values["rock-anonymous"],
+      quirks: values["rock-quirks"],
+      environments: builtInGames().addSource(familyEnvironments()),
       warmup: async (image) => {
         await pullImage(home, image);
       },
     }),
     signal,
   };
+}
+
+/** With no one's credentials: the image will be everybody's who may use this server. */
+const pullMissing =
+  (home: string): NonNullable<ServeOptions["ensureImage"]> =>
+  async (image, progress, signal) => {
+    if (hasImage(home, image)) return;
+    const onProgress = ({ type, doneBytes, totalBytes }: PullProgress): void =>
+      progress(`${type} ${doneBytes} of ${totalBytes} bytes`);
+    await pullImage(home, image, { dockerConfig: null, onProgress }, signal);
+  };
+
+function hasImage(home: string, image: string): boolean {
+  try {
+    resolveImage(home, image);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function pem(path: string): string {
