@@ -51,7 +51,6 @@ export {
 } from "./image/recipe.ts";
 export type { RegistryOptions } from "./image/registry.ts";
 export type { Credentials } from "./image/registry-auth.ts";
-export { imageShelf } from "./image/shelf.ts";
 export type { DeniedCall } from "./oci/denied-calls.ts";
 export { openOciDriver } from "./oci/driver.ts";
 export { DurableOciDriver } from "./oci/durable-driver.ts";

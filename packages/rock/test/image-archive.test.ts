@@ -1,8 +1,10 @@
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { createReadStream, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
+import { mount, unmount } from "../src/host/native.ts";
 import { findTool } from "../src/host/tools.ts";
 import { exportImage, importImage, resolveImage } from "../src/index.ts";
 import { type Entry, makeImage, tarOf, temporary } from "./image-support.ts";
@@ -122,6 +124,27 @@ describe.skipIf(!asRoot)("image archives", () => {
     expect(() => resolveImage(home.path, "x")).toThrow("no local image");
     expect(readdirSync(join(home.path, "images", "staging"))).toEqual([]);
     expect(existsSync(join(home.path, "images", "layers"))).toBe(false);
+  });
+
+  test("onto a full disk one fails with what to do, and leaves nothing half-made", async () => {
+    using source = temporary();
+    using home = temporary();
+    await makeImage(source.path, "big", [tarOf({ path: "big", content: randomBytes(3 << 20) })]);
+    const archive = join(source.path, "big.tar");
+    await exportImage(source.path, "big", archive);
+    mount({ type: "tmpfs", source: "ale", target: home.path, flags: 0, data: "size=4m" });
+    try {
+      await expect(importImage(home.path, archive, "big")).rejects.toMatchObject({
+        code: "disk-full",
+        next: expect.stringContaining("ale rock image prune"),
+      });
+      const images = join(home.path, "images");
+      expect(readdirSync(join(images, "staging"))).toEqual([]);
+      expect(existsSync(join(images, "layers")) ? readdirSync(join(images, "layers")) : []).toEqual([]);
+      expect(() => resolveImage(home.path, "big")).toThrow("no local image");
+    } finally {
+      unmount(home.path);
+    }
   });
 
   test("an export never overwrites", async () => {

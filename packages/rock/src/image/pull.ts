@@ -239,6 +239,8 @@ class Pull {
         return;
       } catch (error) {
         this.#signal.throwIfAborted();
+        // What can be resumed is kept, but not at the price of a full disk.
+        if (isDiskError(error)) removeFile(partial);
         if (attempt >= attempts || error instanceof AleError || isDiskError(error)) throw error;
       }
     }
