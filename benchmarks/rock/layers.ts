@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, symlinkSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
@@ -112,4 +112,5 @@ results["60 at once"] = {
   eventLoopDelayMs: { mean: Math.round(delay.mean / 1e5) / 10, max: Math.round(delay.max / 1e6) },
 };
 await driver[Symbol.asyncDispose]();
+rmSync(home, { recursive: true });
 console.log(JSON.stringify(results, null, 2));
