@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { AleError, type Limits } from "@ale/core";
 import type { OciDriver } from "../oci/oci-driver.ts";
+import { commandOf, proxies } from "./build-command.ts";
 import { type CopySource, layerSource } from "./build-context.ts";
 import { type CopyEntry, digestOfPlan, planCopy, planDirectory, tarOfPlan } from "./build-copy.ts";
 import type { BuildProgress } from "./build-progress.ts";
@@ -322,39 +323,4 @@ function expandText(content: string, state: StageState, { escapeMark }: Dockerfi
   return content.replace(token, (found) =>
     found.startsWith("$") ? expandWord(found, state.lookup, escapeMark) : found,
   );
-}
-
-/** The program of a RUN, and how it is shown. */
-function commandOf(
-  state: StageState,
-  { json, text, heredocs }: Instruction,
-): { argv: string[]; text: string } {
-  if (json !== undefined) return { argv: [...json], text };
-  if (text === "") throw wrong("RUN needs a command");
-  if (heredocs.length === 0) return { argv: [...state.shell, text], text };
-  const [first] = heredocs;
-  // The document alone is the program; a first line #! says of which interpreter.
-  if (heredocs.length === 1 && /^<<-?\S+$/.test(text)) {
-    const shebang = /^#!\s*(\S+)(?:[ \t]+(.*\S))?[ \t]*\n/.exec(first!.content);
-    if (shebang === null) return { argv: [...state.shell, first!.content], text };
-    const option = shebang[2] === undefined ? [] : [shebang[2]];
-    return { argv: withScript(shebang[1]!, option, first!.content), text };
-  }
-  const documents = heredocs.map(({ name, content }) => `${content}${name}\n`).join("");
-  return { argv: [...state.shell, `${text}\n${documents}`], text };
-}
-
-/** The interpreter reads the script from a file that is gone when the step ends. */
-function withScript(interpreter: string, option: readonly string[], script: string): string[] {
-  const run = `file=/dev/shm/.run.$$; printf %s "$1" > "$file"; shift; "$@" "$file"; status=$?; rm -f "$file"; exit $status`;
-  return ["/bin/sh", "-c", run, "run", script, interpreter, ...option];
-}
-
-/** Those of this machine, and those that were given. */
-function proxies(args: Readonly<Record<string, string>>): Record<string, string> {
-  const found = PROXY_ARGS.flatMap((name) => {
-    const value = args[name] ?? process.env[name];
-    return value === undefined ? [] : [[name, value] as const];
-  });
-  return Object.fromEntries(found);
 }
