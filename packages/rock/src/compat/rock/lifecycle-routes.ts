@@ -1,17 +1,17 @@
 import { AleError } from "@ale/core";
 import type { FastifyRequest } from "fastify";
-import { z } from "zod";
 import type { App } from "../../server/app.ts";
 import type { SandboxRecord } from "../../server/record.ts";
 import { imageFor } from "./commit.ts";
 import type { RockContext } from "./context.ts";
-import { badRequest, CODES, success } from "./envelope.ts";
-import { Batch, ListQuery, SandboxId, StartRequest, StatusQuery, Warmup } from "./requests.ts";
-import { Answer, pathRoute, route } from "./route.ts";
+import { badRequest, CODES } from "./envelope.ts";
+import { recordOf } from "./record.ts";
+import { SandboxId, StartRequest, StatusQuery } from "./requests.ts";
+import { pathRoute, route } from "./route.ts";
 import { createRequestOf, hostSize, withWorkerFiles } from "./start.ts";
 import { hostOf, requireShown, statusOf } from "./status.ts";
 
-/** ROCK's lifecycle: start, look, stop, restart, delete, list. */
+/** ROCK's lifecycle: start, look, stop, restart, delete. */
 
 /** `start` answers when it runs, or after so long. */
 const START_WAIT_MS = 80_000;
@@ -22,8 +22,6 @@ export function lifecycleRoutes(app: App, context: RockContext): void {
   startRoutes(app, context);
   statusRoutes(app, context);
   endRoutes(app, context);
-  listRoutes(app, context);
-  quietRoutes(app, context);
 }
 
 function startRoutes(app: App, context: RockContext): void {
@@ -108,7 +106,7 @@ function statusRoutes(app: App, context: RockContext): void {
     },
     async ({ input, tenant, request, signal }) => {
       const id = input.sandbox_id;
-      const first = requireShown(getOr404(context, tenant, id), input.include_all_states);
+      const first = requireShown(recordOf(context, tenant, id), input.include_all_states);
       const record =
         first.state === "pending"
           ? await service.wait(tenant, id, { timeoutMs: STATUS_WAIT_MS }, signal)
@@ -157,17 +155,6 @@ function statusRoutes(app: App, context: RockContext): void {
   );
 }
 
-/** ROCK words it this way, and clients look for the words. */
-function getOr404({ service }: RockContext, tenant: string, id: string): SandboxRecord {
-  try {
-    return service.get(tenant, id);
-  } catch (error) {
-    if (error instanceof AleError && error.code === "sandbox-unknown")
-      throw badRequest(`Sandbox ${id} not found`);
-    throw error;
-  }
-}
-
 /** Looking at a sandbox counts as using it: its client is still there. */
 async function touch({ service }: RockContext, tenant: string, record: SandboxRecord): Promise<void> {
   if (record.state !== "running") return;
@@ -187,7 +174,7 @@ function endRoutes(app: App, context: RockContext): void {
     context,
     { ...common, path: "/stop", failure: "stop sandbox failed" },
     async ({ input, tenant }) => {
-      const { state, deleteAfterStopMs } = getOr404(context, tenant, input.sandbox_id);
+      const { state, deleteAfterStopMs } = recordOf(context, tenant, input.sandbox_id);
       if (state === "running" || state === "pending")
         if (deleteAfterStopMs === 0) await service.delete(tenant, input.sandbox_id);
         else await service.stop(tenant, input.sandbox_id);
@@ -211,7 +198,7 @@ function endRoutes(app: App, context: RockContext): void {
     },
   );
   const restart = async (tenant: string, id: string, request: FastifyRequest): Promise<unknown> => {
-    getOr404(context, tenant, id);
+    recordOf(context, tenant, id);
     return started(await service.restart(tenant, id), request);
   };
   route(
@@ -241,109 +228,12 @@ function endRoutes(app: App, context: RockContext): void {
       failure: "archive sandbox failed",
     },
     async ({ input, tenant }) => {
-      const { id, state } = getOr404(context, tenant, input.sandbox_id);
+      const { id, state } = recordOf(context, tenant, input.sandbox_id);
       throw badRequest(
         state === "stopped"
           ? `Sandbox ${id} cannot be archived: no archive is configured; it keeps its files until it is deleted, or commit it to an image`
           : `Sandbox ${id} cannot be archived: current state is '${state}', stop it first`,
       );
-    },
-  );
-}
-
-function listRoutes(app: App, context: RockContext): void {
-  const { service } = context;
-  const shown = (tenant: string): SandboxRecord[] => service.list(tenant, { states: ["pending", "running"] });
-  route(
-    app,
-    context,
-    {
-      method: "GET",
-      path: "/sandboxes",
-      scope: "sandbox:read",
-      failure: "list sandboxes failed",
-      schema: ListQuery,
-    },
-    async ({ input, tenant, request }) => {
-      const { page, page_size: size, ...filters } = input;
-      const all = shown(tenant)
-        .map((record) => ({
-          ...statusOf(record, request.socket.localAddress),
-          rock_authorization_encrypted: null,
-        }))
-        .filter((status) =>
-          Object.entries(filters).every(
-            ([key, value]) => String((status as Record<string, unknown>)[key]) === String(value),
-          ),
-        );
-      const items = all.slice((page - 1) * size, page * size);
-      return {
-        code: CODES.ok,
-        exit_code: null,
-        failure_reason: null,
-        items,
-        total: all.length,
-        has_more: page * size < all.length,
-      };
-    },
-  );
-  route(
-    app,
-    context,
-    {
-      method: "POST",
-      path: "/sandboxes/batch",
-      scope: "sandbox:read",
-      failure: "batch get sandbox status failed",
-      schema: Batch,
-    },
-    async ({ input, tenant, request }) => {
-      const wanted = new Set(input.sandbox_ids);
-      const statuses = shown(tenant)
-        .filter(({ id }) => wanted.has(id))
-        .map((record) => statusOf(record, request.socket.localAddress));
-      return { statuses };
-    },
-  );
-}
-
-/** Routes of ROCK's deployment that have nothing to say here, said without alarming its clients. */
-function quietRoutes(app: App, context: RockContext): void {
-  const { options } = context;
-  const read = { method: "GET", scope: "sandbox:read", schema: z.unknown() } as const;
-  // Without an endpoint and a bucket the SDK takes the direct way for files; anything else makes it log errors.
-  const noStorage = { Expiration: "2099-01-01T00:00:00Z" };
-  route(
-    app,
-    context,
-    { ...read, path: "/get_token", failure: "get oss sts token failed" },
-    async () => noStorage,
-  );
-  route(app, context, { ...read, path: "/get_nacos_config", failure: null }, async () => ({}));
-  pathRoute(
-    app,
-    context,
-    { method: "GET", path: "/sandboxes/:sandboxId/mount-infos", scope: "sandbox:read", failure: null },
-    async ({ input, tenant }) => {
-      getOr404(context, tenant, input.sandbox_id);
-      return [];
-    },
-  );
-  route(
-    app,
-    context,
-    {
-      method: "POST",
-      path: "/warmup/tasks",
-      scope: "image",
-      failure: "start warmup failed",
-      schema: Warmup,
-    },
-    async ({ input }) => {
-      if (options.warmup === undefined)
-        throw badRequest("This server pulls no images: bring them to it beforehand");
-      void options.warmup(input.image).catch(() => undefined);
-      return new Answer(success(null, "warmup task started"));
     },
   );
 }

@@ -7,6 +7,7 @@ import type { RockContext, RockOptions } from "./context.ts";
 import { execRoutes } from "./exec-routes.ts";
 import { fileRoutes } from "./file-routes.ts";
 import { lifecycleRoutes } from "./lifecycle-routes.ts";
+import { listRoutes, quietRoutes } from "./list-routes.ts";
 import { proxyRoutes } from "./proxy-routes.ts";
 import { RockSessions } from "./sessions.ts";
 
@@ -22,6 +23,8 @@ export function rockApi(options: RockOptions = {}): AppPlugin {
       commits: new CommitJobs(service, images, closing),
     };
     lifecycleRoutes(app, context);
+    listRoutes(app, context);
+    quietRoutes(app, context);
     execRoutes(app, context);
     commitRoutes(app, context);
     await fileRoutes(app, context);
