@@ -18,6 +18,11 @@ const usage = defineUsage({
     port: { type: "string", short: "p", value: "PORT", help: "default 4180; 0: any free one" },
     "tls-key": { type: "string", value: "FILE", help: "private key, PEM" },
     "tls-cert": { type: "string", value: "FILE", help: "certificate, PEM" },
+    "without-limit": {
+      type: "string",
+      value: "NAMES",
+      help: "memory,cpu: limits that need not hold where this user cannot enforce them",
+    },
     "insecure-http": {
       type: "boolean",
       help: "beyond this machine without TLS: tokens and files can be read",
@@ -60,6 +65,14 @@ export const rockServe: Command = {
   },
 };
 
+function unenforced(names: string | undefined): ("memory" | "cpu")[] {
+  return (names ?? "").split(",").flatMap((name) => {
+    if (name === "memory" || name === "cpu") return [name];
+    if (name === "") return [];
+    throw new AleError("usage", `--without-limit knows memory and cpu, not ${name}`);
+  });
+}
+
 function optionsOf(values: Values, io: Io, signal: AbortSignal): ServeOptions {
   const { home } = io;
   const port = wholeNumber("--port", values.port, { max: 65_535 });
@@ -74,6 +87,7 @@ function optionsOf(values: Values, io: Io, signal: AbortSignal): ServeOptions {
     ...(values.host === undefined ? {} : { host: values.host }),
     ...(port === undefined ? {} : { port }),
     ...tls,
+    unenforced: unenforced(values["without-limit"]),
     insecureHttp: values["insecure-http"],
     ...(values["trust-local"] ? { trustLocal: { tenant: "local" } } : {}),
     ...(values.pull ? { ensureImage: pullMissing(home) } : {}),

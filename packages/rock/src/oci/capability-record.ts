@@ -60,7 +60,7 @@ export function refuseUnenforced(host: Host, given: readonly string[] = []): voi
     "limits-unenforced",
     `limits of ${missing.join(" and ")} cannot be enforced: there are no control groups that this user may write`,
     {
-      next: `${way}, or do without them: --without-limit memory,cpu (option \`unenforced\` of the driver)`,
+      next: `${way}, or do without them: ale rock serve --without-limit memory,cpu (option \`unenforced\` of the driver)`,
     },
   );
 }

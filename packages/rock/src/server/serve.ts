@@ -37,6 +37,8 @@ export interface ServeOptions {
   readonly insecureHttp?: boolean;
   /** Calls without a token are the tenant's. Only on loopback: every user and program of this machine can then use the server. */
   readonly trustLocal?: { readonly tenant: string };
+  /** Limits that need not hold where the host cannot enforce them (see the driver's option). Only without `driver`. */
+  readonly unenforced?: readonly ("memory" | "cpu")[];
   /** Default: the OCI driver, with sandboxes whose files outlive the server. */
   readonly driver?: SandboxDriver;
   readonly quota?: (tenant: string) => Quota;
@@ -88,7 +90,8 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
   refuseUnsafe(host, options, tokens);
   const audit = new AuditLog(join(home, "rock", "audit"));
   undo.defer(() => audit.close());
-  const driver = options.driver ?? openOciDriver({ home, durable: "server" });
+  const { unenforced = [] } = options;
+  const driver = options.driver ?? openOciDriver({ home, durable: "server", unenforced });
   if (options.driver === undefined) undo.use(driver);
   const metrics = new Metrics();
   const service = undo.use(
