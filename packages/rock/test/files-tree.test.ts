@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Result } from "@ale/core";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
-import type { FileError, Sandbox } from "../src/index.ts";
+import { defaultHome, ensurePythonImage, type FileError, PYTHON_IMAGE, type Sandbox } from "../src/index.ts";
 import { closeDriver, file, obstacle, sandbox, suite } from "./support.ts";
 
 afterAll(closeDriver);
@@ -113,6 +113,16 @@ describe.skipIf(obstacle)(suite("files of a sandbox"), () => {
     });
     expect(await why(files.write("/work", "x"))).toBe("not-a-file");
     expect(await why(files.write("/etc/passwd/x", "x"))).toBe("not-a-directory");
+  });
+
+  test("belong to the user that programs run as, where nobody says otherwise", async () => {
+    await using box = await sandbox({ user: "daemon" });
+    value(await box.files.write("/srv/new/f", "x"));
+    expect(await asRoot(box, "stat -c %U /srv/new /srv/new/f")).toBe("daemon\ndaemon\n");
+    await ensurePythonImage(defaultHome());
+    await using roots = await sandbox({ image: PYTHON_IMAGE });
+    value(await roots.files.write("/srv/new/f", "x"));
+    expect(value(await roots.files.stat("/srv/new/f"))).toMatchObject({ uid: 0, gid: 0 });
   });
 
   test("of the image can be changed, and those of the host's user stay what they were", async () => {

@@ -2,7 +2,6 @@ import { err, type Result, type SandboxFile } from "@ale/core";
 import { fingerprintOf } from "../files/fingerprint.ts";
 import type { Access } from "../files/handle.ts";
 import { TreeFiles } from "../files/sandbox-files.ts";
-import { AGENT } from "../image/bootstrap.ts";
 import type { FileError, SandboxFiles } from "../port/files.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
 import type { EndReason, Fingerprint, Sandbox, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
@@ -12,7 +11,7 @@ import type { RunningContainer, Shells } from "./container.ts";
 import { gone, InitClient } from "./init-client.ts";
 import type { OciSession } from "./oci-session.ts";
 import { Programs } from "./programs.ts";
-import { type Settings, type SettingsRequest, settingsFor } from "./settings.ts";
+import { ownName, type Settings, type SettingsRequest, settingsFor } from "./settings.ts";
 import type { ShellState } from "./shell-state.ts";
 
 /** One sandbox as its users see it: requests to its PID 1, and files reached from outside. */
@@ -39,7 +38,7 @@ export class OciSandbox implements Sandbox {
       states,
     );
     this.shell = this.#programs.shell;
-    this.files = new TreeFiles(() => this.#access(), spec.user ?? AGENT.name);
+    this.files = new TreeFiles(() => this.#access(), ownName({ spec, config: container.state.image.config }));
   }
 
   async #access(): Promise<Access | undefined> {

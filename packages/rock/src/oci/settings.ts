@@ -38,7 +38,8 @@ export function ownUser({ spec, config, files }: SettingsSource): SandboxUser {
   return resolveUser(files, ownName({ spec, config }));
 }
 
-const ownName = ({ spec, config }: Omit<SettingsSource, "files">): string =>
+/** The same as it was written: a name or a number. */
+export const ownName = ({ spec, config }: Omit<SettingsSource, "files">): string =>
   spec.user ?? (config.user === "" ? "root" : config.user);
 
 /** Where they run where nobody says otherwise. */
