@@ -4,12 +4,8 @@ export { driverHost } from "./compat/gem/driver-host.ts";
 export * from "./compat/gem/registry.ts";
 export { ociImages } from "./compat/oci-images.ts";
 export type { ImageSink } from "./compat/rock/commit.ts";
-export {
-  DockerDriver,
-  type DockerDriverOptions,
-  openDockerDriver,
-  type Unenforced,
-} from "./docker/docker-driver.ts";
+export { DockerDriver, openDockerDriver } from "./docker/docker-driver.ts";
+export type { DockerDriverOptions, Unenforced } from "./docker/open-engine.ts";
 export { findSocket } from "./docker/socket.ts";
 export { packDirectory, unpackDirectory } from "./files/local.ts";
 export { defaultHome } from "./host/home.ts";

@@ -1,4 +1,6 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type RequestListener } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +10,7 @@ import { Demultiplexer } from "../src/docker/demultiplex.ts";
 import { Engine } from "../src/docker/engine.ts";
 import { EngineImages, splitReference } from "../src/docker/engine-images.ts";
 import { findSocket } from "../src/docker/socket.ts";
-import { engineObstacle, engineSuite, startEngine, type TestEngine } from "./engine.ts";
+import { engineObstacle, engineSuite, processesOf, startEngine, type TestEngine } from "./engine.ts";
 
 /** A server on a unix socket that answers as the listener says. */
 async function listening(listener: RequestListener): Promise<{ path: string } & AsyncDisposable> {
@@ -181,3 +183,20 @@ describe.skipIf(engineObstacle)(engineSuite("a real engine"), () => {
     expect(await client.json("GET", "/containers/json", z.array(z.unknown()))).toEqual([]);
   });
 });
+
+test.skipIf(engineObstacle)(
+  "a test's engine ends with a test that is killed, and the next one removes its files",
+  async () => {
+    const owner = spawn(process.execPath, [join(import.meta.dirname, "engine-process.ts")], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const [said] = (await once(owner.stdout, "data")) as [Buffer];
+    const directory = String(said).trim();
+    expect(processesOf(directory)).not.toEqual([]);
+    owner.kill("SIGKILL");
+    await once(owner, "exit");
+    await expect.poll(() => processesOf(directory), { timeout: 20_000 }).toEqual([]);
+    await using _next = await startEngine();
+    expect(existsSync(directory)).toBe(false);
+  },
+);

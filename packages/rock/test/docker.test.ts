@@ -194,6 +194,45 @@ describe.skipIf(engineObstacle)(engineSuite("its end"), () => {
   });
 });
 
+describe.skipIf(engineObstacle)(engineSuite("a pool at an engine"), () => {
+  test("keeps sandboxes ready, and replaces what was taken or died", async () => {
+    await using pool = driver.pool(spec({ env: { A: "b" } }), { size: 2 });
+    await pool.filled();
+    const [waiting, dead] = driver.list();
+    expect([pool.ready, driver.list().length]).toEqual([2, 2]);
+    await using box = await pool.take();
+    expect(box).toBe(waiting);
+    expect(await output(box, "echo $A; pwd")).toBe("b\n/work\n");
+    await dead?.destroy();
+    await using next = await pool.take();
+    expect([box, dead]).not.toContain(next);
+    expect(next.endReason).toBeUndefined();
+  });
+
+  test("lets lifetime and idleness count from the taking on", async () => {
+    await using pool = driver.pool(spec({ idleMs: 300, limits: { lifetimeMs: 60_000 } }), { size: 1 });
+    await pool.filled();
+    const [waiting] = driver.list();
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    const box = await pool.take();
+    expect(box).toBe(waiting);
+    expect((await box.stats()).uptimeMs).toBeLessThan(300);
+    expect(await box.ended).toBe("idle");
+  });
+
+  test("says why none can be made, and closes with its driver", async () => {
+    await using other = openDockerDriver({ socket: engine.socket, unenforced: ["disk"] });
+    const broken = other.pool(spec({ image: "no/such" }), { size: 1 });
+    await expect(broken.take()).rejects.toMatchObject({ code: "image-missing" });
+    expect(() => other.pool(spec({ id: "a" }), { size: 1 })).toThrow("one id");
+    const pool = other.pool(spec(), { size: 1 });
+    await pool.filled();
+    await other[Symbol.asyncDispose]();
+    await expect(pool.take()).rejects.toMatchObject({ code: "pool-closed" });
+    expect(await containers()).toEqual([]);
+  });
+});
+
 describe.skipIf(engineObstacle)(engineSuite("snapshots by commit"), () => {
   test("are forked, compared, listed and removed; processes of the source go on", async () => {
     await using box = await sandbox({ files: [file("/work/a", "one")], env: { COLOUR: "red" } });

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { probeCgroups } from "../src/host/cgroup.ts";
@@ -13,7 +13,7 @@ export const engineObstacle: string | undefined = obstacleOf();
 function obstacleOf(): string | undefined {
   if (process.platform !== "linux") return "the test's engine needs Linux";
   if (process.getuid?.() !== 0) return "the test's engine needs root";
-  for (const tool of ["podman", "conmon", "crun", "unshare"])
+  for (const tool of ["podman", "conmon", "crun", "unshare", "setpriv"])
     if (findTool(tool) === undefined) return `${tool} is not installed`;
   return undefined;
 }
@@ -34,9 +34,26 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 `;
 
-/** In a mount namespace of its own: its mounts go with its processes, and crun does not see the v2 hierarchy of a hybrid host. */
+const NAME = /^ale-engine-(\d+)-/;
+
+/** Directories of tests that were killed: their engines ended with them, and with those everything that was mounted there. */
+function sweep(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = NAME.exec(name)?.[1];
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
+    const directory = join(tmpdir(), name);
+    if (processesOf(directory).length > 0 || hasMounts(directory)) continue;
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/**
+ * In a mount namespace of its own: its mounts go with its processes, and crun does not see the v2 hierarchy of a hybrid host. It ends with
+ * the process that started it, however that ends; its containers end with it, as sandboxes do without their owner.
+ */
 export async function startEngine(): Promise<TestEngine> {
-  const directory = mkdtempSync(join(tmpdir(), "ale-engine-"));
+  sweep();
+  const directory = mkdtempSync(join(tmpdir(), `ale-engine-${process.pid}-`));
   const at = (name: string): string => join(directory, name);
   writeFileSync(at("containers.conf"), CONFIG);
   writeFileSync(at("registries.conf"), "unqualified-search-registries = []\n");
@@ -44,7 +61,8 @@ export async function startEngine(): Promise<TestEngine> {
   const socket = at("engine.sock");
   const script = `${unified === undefined ? "" : `umount -l ${unified} && `}exec podman --root ${at("root")} --runroot ${at("run")} \
 --tmpdir ${at("tmp")} --storage-driver overlay --cgroup-manager cgroupfs system service --time 0 unix://${socket}`;
-  const child = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", script], {
+  const bound = ["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"];
+  const child = spawn("setpriv", [...bound, "sh", "-c", script], {
     stdio: ["ignore", "ignore", "pipe"],
     // Monitors leave their marks where the engine was started.
     cwd: directory,
@@ -82,13 +100,15 @@ async function stop(child: ChildProcess, directory: string): Promise<void> {
     await gone;
   }
   // Mounts were the engine's own. Were one left in this namespace, removing the directory would reach through it.
-  if (readFileSync("/proc/self/mountinfo", "utf8").includes(` ${directory}`))
-    throw new Error(`the engine left mounts below ${directory}`);
+  if (hasMounts(directory)) throw new Error(`the engine left mounts below ${directory}`);
   rmSync(directory, { recursive: true, force: true });
 }
 
-/** What runs of the engine's containers: their monitors name its directory. */
-export function monitorsOf(engine: TestEngine): string[] {
+const hasMounts = (directory: string): boolean =>
+  readFileSync("/proc/self/mountinfo", "utf8").includes(` ${directory}`);
+
+/** What runs of an engine: it and the monitors of its containers name its directory. */
+export function processesOf(directory: string): string[] {
   const { stdout } = spawnSync("ps", ["-e", "-o", "pid=,args="], { encoding: "utf8" });
-  return stdout.split("\n").filter((line) => line.includes("conmon") && line.includes(engine.directory));
+  return stdout.split("\n").filter((line) => line.includes(directory));
 }

@@ -56,6 +56,8 @@ export class DockerContainer {
   #endReason: EndReason | undefined;
   #destroyed: Promise<void> | undefined;
   #started = false;
+  /** Of one that has started. */
+  #spec: SandboxSpec | undefined;
   #timers: NodeJS.Timeout[] = [];
 
   constructor(engine: Engine, id: string, image: EngineImage, track: ContainerTracker) {
@@ -85,7 +87,7 @@ export class DockerContainer {
     return this.#endReason;
   }
 
-  /** Throws an AleError. What is left then is `destroy`'s to remove. */
+  /** Its time counts from `handOver` on. Throws an AleError. What is left then is `destroy`'s to remove. */
   async start(host: ContainerHost, spec: SandboxSpec, signal?: AbortSignal): Promise<void> {
     const { arch } = this.#engine.version;
     const body = containerBody({
@@ -117,8 +119,15 @@ export class DockerContainer {
     if (!ready) throw this.#notStarted(spec.image);
     await Promise.race([this.control.request("files-begin", fileFields(arch)), late]);
     this.#started = true;
-    this.#endAfter(spec.limits.lifetimeMs);
-    if (spec.idleMs !== undefined) this.#endWhenIdle(spec.idleMs);
+    this.#spec = spec;
+  }
+
+  /** Somebody has it: from now on its lifetime, its idle time and its uptime count. */
+  handOver(): void {
+    if (this.#spec === undefined || this.ended) return;
+    this.activity.restart();
+    this.#endAfter(this.#spec.limits.lifetimeMs);
+    if (this.#spec.idleMs !== undefined) this.#endWhenIdle(this.#spec.idleMs);
   }
 
   #note(bytes: Buffer): void {
