@@ -1,5 +1,5 @@
 import { mkdirSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { AleError } from "@ale/core";
 import { BASE_IMAGE, baseImage, resolveImage } from "./image.ts";
 import { keepDirectory, readLayer } from "./layers.ts";
@@ -37,7 +37,8 @@ async function storedBase(home: string, store: Store, signal?: AbortSignal): Pro
   if (meanwhile !== undefined) return meanwhile;
   using place = stage(store);
   mkdirSync(place.path, { recursive: true });
-  symlinkSync(rootfs, join(place.path, "diff"));
+  // From where it will lie, `layers/<hex>`: the home may move, or be reached by another path.
+  symlinkSync(join("..", "..", relative(store.root, rootfs)), join(place.path, "diff"));
   const layer = await keepDirectory(store, place, signal);
   const image = keepImage(store, baseConfig(home, layer.diffId), [layer.tarBytes]);
   setName(store, BASE_IMAGE, { type: "image", manifest: image.digest, recipe: version });
