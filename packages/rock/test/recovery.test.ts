@@ -3,6 +3,7 @@ import { closeSync, mkdirSync, openSync, readdirSync, unlinkSync, writeSync } fr
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { probeCgroups, processesOf } from "../src/host/cgroup.ts";
+import { mountsUnder } from "../src/host/mounts.ts";
 import { mount, unmount } from "../src/host/native.ts";
 import { inspectHost, isDurable, openOciDriver } from "../src/index.ts";
 import { freshHome, obstacle, spec, suite, traces, until } from "./support.ts";
@@ -95,6 +96,19 @@ describe.skipIf(obstacle)(suite("a durable driver"), () => {
     await driver.remove(box.id);
     expect(await driver.stopped()).toEqual([]);
     expect(readdirSync(join(home.path, "rock/durable-server/.layers"))).toEqual([]);
+  });
+
+  test("leaves nothing mounted when it keeps nothing, and everything of what it keeps", async () => {
+    using home = await freshHome();
+    const mounted = (): number => mountsUnder(join(home.path, "rock/durable-server")).length;
+    {
+      await using driver = open(home.path);
+      await (await driver.create(spec())).destroy();
+      await driver.create(spec());
+    }
+    expect(mounted()).toBeGreaterThan(1);
+    await clear(home.path);
+    expect(mounted()).toBe(0);
   });
 
   test("has one owner at a time, whose number the others are told", async () => {

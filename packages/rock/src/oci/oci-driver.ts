@@ -236,7 +236,7 @@ export class OciDriver implements SandboxDriver {
         const make = (): Promise<OciSandbox> =>
           this.#create(() => resolveImage(this.home, spec.image), spec, { signal, waits: true });
         const sandbox = await this.#tracked(make, signal);
-        await sandbox.shell.run(":");
+        await sandbox.warm();
         return sandbox;
       },
       taken: (sandbox) => this.#running.get(sandbox.id)?.handOver(),

@@ -1,11 +1,12 @@
 import { randomBytes } from "node:crypto";
+import { realpathSync } from "node:fs";
 import { totalmem } from "node:os";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
 import { ReadWatch } from "../files/read-watch.ts";
 import { type CgroupHost, missingControllers, probeCgroups } from "../host/cgroup.ts";
 import { IdRanges } from "../host/id-ranges.ts";
-import { removeTreeAside } from "../host/mounts.ts";
+import { mountsUnder, removeTreeAside } from "../host/mounts.ts";
 import { unmount } from "../host/native.ts";
 import { everybodyHere, isRootless, rootlessObstacle } from "../host/rootless.ts";
 import { findRuntime, logsDenied, type Runtime, type RuntimeName, refusesHybrid } from "../host/runtime.ts";
@@ -115,8 +116,16 @@ async function openSpace(
   prepareSpace(space);
   const lock = lockSpace(space);
   releases.push(() => lock[Symbol.dispose]());
+  releases.push(() => unshare(space));
   await endAll(space, cgroups);
   return space;
+}
+
+/** The launcher has the space mounted on itself. It stays so for the layers that are mounted in it, and goes when none is. */
+function unshare(space: string): void {
+  const real = realpathSync(space);
+  const mounts = mountsUnder(real);
+  if (mounts.length === 1 && mounts[0] === real) unmount(real);
 }
 
 function openToolbox(home: string, space: string): MountedToolbox {

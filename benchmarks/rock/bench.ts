@@ -1,0 +1,13 @@
+import { runParts } from "../benchmark.ts";
+import { commands } from "./commands.ts";
+import { density } from "./density.ts";
+import { forks } from "./forks.ts";
+import { pool } from "./pool.ts";
+import { sdk } from "./sdk.ts";
+import { start } from "./start.ts";
+
+export const title =
+  "sandboxes: start against a bare crun and podman, commands against a bare pipe and ROCK's rocklet, forks, density, churn";
+
+/** Each part stands in its own file and reports figures of its own. */
+export const run = runParts({ start, pool, commands, forks, density, sdk });
