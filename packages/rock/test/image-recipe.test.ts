@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { removeTree } from "../src/host/mounts.ts";
 import {
   BASE_IMAGE,
@@ -26,6 +26,11 @@ async function homeWithBase(): Promise<{ path: string } & Disposable> {
 }
 
 describe.skipIf(obstacle)(suite("bootstrapped and mapped images"), () => {
+  // Made once on a machine, which takes as long as its packages take to come.
+  beforeAll(async () => {
+    await ensurePythonImage(defaultHome());
+  }, 600_000);
+
   test("the Python image runs python3 as root and has what Python tasks call", async () => {
     const image = await ensurePythonImage(defaultHome());
     expect(image.config.user).toBe("root");
