@@ -1,4 +1,5 @@
-import { mkdirSync, rmdirSync } from "node:fs";
+import { mkdirSync } from "node:fs";
+import { rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AleError, ok } from "@ale/core";
@@ -446,7 +447,7 @@ export function gone(id: string): AleError {
 async function detach(root: string): Promise<void> {
   while (await unmountAside(root));
   try {
-    rmdirSync(root);
+    await rmdir(root);
   } catch {
     // Whoever removes the sandbox's directory tries again.
   }

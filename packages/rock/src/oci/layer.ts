@@ -4,13 +4,12 @@ import {
   chownSync,
   existsSync,
   mkdirSync,
-  rmdirSync,
   rmSync,
   statfsSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { lstat, opendir } from "node:fs/promises";
+import { lstat, opendir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { AleError, type Limits } from "@ale/core";
@@ -130,7 +129,7 @@ export async function recoverLayer(place: LayerPlace): Promise<boolean> {
 export async function removeLayer(place: LayerPlace): Promise<void> {
   while (await unmountAside(place.directory));
   try {
-    rmdirSync(place.directory);
+    await rmdir(place.directory);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") await removeTreeAside(place.directory);
   }
