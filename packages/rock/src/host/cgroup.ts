@@ -5,9 +5,9 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  rmdirSync,
   writeFileSync,
 } from "node:fs";
+import { rmdir } from "node:fs/promises";
 import { join } from "node:path";
 
 /** The host's control groups: which kind there is, and what a sandbox left in them. */
@@ -138,17 +138,16 @@ export function groupIds(host: CgroupHost): string[] {
   return [...ids];
 }
 
-/** Removes the sandbox's empty groups. True when none is left. */
-export function removeGroup(host: CgroupHost, id: string): boolean {
-  let clean = true;
-  for (const hierarchy of host.hierarchies) {
-    const group = join(hierarchy, CGROUP_PARENT, id);
-    if (!existsSync(group)) continue;
-    try {
-      rmdirSync(group);
-    } catch {
-      clean = clean && !existsSync(group);
-    }
-  }
-  return clean;
+/** Removes the sandbox's empty groups, beside the event loop: the kernel takes its time for each. True when none is left. */
+export async function removeGroup(host: CgroupHost, id: string): Promise<boolean> {
+  const groups = host.hierarchies.map((hierarchy) => join(hierarchy, CGROUP_PARENT, id));
+  const removed = await Promise.all(
+    groups.map((group) =>
+      rmdir(group).then(
+        () => true,
+        () => !existsSync(group),
+      ),
+    ),
+  );
+  return removed.every(Boolean);
 }

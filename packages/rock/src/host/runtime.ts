@@ -41,15 +41,28 @@ export interface RunRequest {
   readonly id: string;
   /** Whether it makes control groups. */
   readonly groups: boolean;
+  /** Where it writes the number of the container's first process. */
+  readonly pidFile: string;
 }
 
-/** Arguments that make the runtime start a container and wait for its end. */
-export function runArguments(runtime: Runtime, { state, bundle, id, groups }: RunRequest): string[] {
+/** Arguments that make the runtime start a container, and end when that has begun. */
+export function runArguments(runtime: Runtime, { state, bundle, id, groups, pidFile }: RunRequest): string[] {
   const options: Record<RuntimeName, string[]> = {
     crun: [`--cgroup-manager=${groups ? "cgroupfs" : "disabled"}`],
     runc: [],
   };
-  return ["--root", state, ...options[runtime.name], "run", "--bundle", bundle, id];
+  return [
+    "--root",
+    state,
+    ...options[runtime.name],
+    "run",
+    "--detach",
+    "--pid-file",
+    pidFile,
+    "--bundle",
+    bundle,
+    id,
+  ];
 }
 
 /** Whether the runtime can have the kernel log the calls that the filter refuses. runc learnt it with 1.2. */

@@ -39,6 +39,9 @@ export interface BundleHost {
 
 const RESOLVER = "/etc/resolv.conf";
 
+/** Where the runtime writes the number of PID 1, on the host. */
+export const pidFileOf = (layer: LayerPlace): string => join(layer.bundle, "pid");
+
 /** The arguments that run it. */
 export function writeBundle(host: BundleHost, request: BundleRequest): readonly string[] {
   const { id, directory, root, layer, limits, readOnlyPaths, users } = request;
@@ -65,7 +68,13 @@ export function writeBundle(host: BundleHost, request: BundleRequest): readonly 
   });
   writeFileSync(join(layer.bundle, "config.json"), JSON.stringify(config));
   const [bundle, state] = [launcher.seen(layer.bundle), launcher.seen(layer.runtime)];
-  return runArguments(host.runtime, { state, bundle, id, groups: host.groups });
+  return runArguments(host.runtime, {
+    state,
+    bundle,
+    id,
+    groups: host.groups,
+    pidFile: launcher.seen(pidFileOf(layer)),
+  });
 }
 
 function mappingsOf({ first, size }: SandboxUsers): UserMappings {

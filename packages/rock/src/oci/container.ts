@@ -13,7 +13,7 @@ import { startFields } from "../inside/init.ts";
 import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { Activity } from "./activity.ts";
-import { type BundleHost, writeBundle } from "./bundle.ts";
+import { type BundleHost, pidFileOf, writeBundle } from "./bundle.ts";
 import { asDiskFull, makeLayer, prepareLayer, usageOf } from "./layer.ts";
 import type { LayerStore } from "./layer-store.ts";
 import { mountOverlay } from "./overlay.ts";
@@ -237,7 +237,8 @@ export class RunningContainer {
     const { limits, readOnlyPaths } = this.spec;
     const bundle = { id: this.id, directory, root, layer, limits, readOnlyPaths, users };
     const log = join(layer.bundle, "log");
-    const run = new Run(launcher.launch(this.id, launcher.seen(log), writeBundle(this.#host, bundle)), log);
+    const seen = { log: launcher.seen(log), pidFile: launcher.seen(pidFileOf(layer)) };
+    const run = new Run(launcher.launch(this.id, seen, writeBundle(this.#host, bundle)), log);
     this.#run = run;
     this.#control = run.control;
     await run.start(startFields(process.arch, this.#host.toolbox.bash));
@@ -457,7 +458,7 @@ async function detach(root: string): Promise<void> {
 export async function removeGroups(host: Pick<Host, "cgroups">, id: string): Promise<boolean> {
   let clean = false;
   for (let round = 0; round < 100 && !clean; round++) {
-    clean = killGroup(host.cgroups, id) && removeGroup(host.cgroups, id);
+    clean = killGroup(host.cgroups, id) && (await removeGroup(host.cgroups, id));
     if (!clean) await sleep(10);
   }
   return clean;

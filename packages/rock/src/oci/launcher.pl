@@ -52,7 +52,12 @@ syscall($number{rt_sigprocmask}, 0, $mask, 0, 8);
 my $signal_fd = syscall($number{signalfd4}, -1, $mask, 8, 02004000);
 open(my $signals, '<&=', $signal_fd) or refuse('signalfd');
 
-my (%ids, %pids, %held);
+# A runtime ends when its container has begun, and leaves PID 1 to us: a runtime that waits beside each container would take more memory
+# than the container.
+my $SUBREAPER = 36;
+syscall($number{prctl}, $SUBREAPER, 1, 0, 0, 0) == 0 or refuse('prctl');
+
+my (%ids, %pids, %pid_files, %early, %held);
 
 # What the kernel counts for a user it counts in his namespace and in those above it. So that the processes of one sandbox are counted
 # apart from all others, its runtime begins in a namespace of its own, with the same users. What parent and child each have to do for that.
@@ -94,11 +99,11 @@ sub write_maps {
 }
 
 sub launch {
-  my ($id, $log, @argv) = @_;
+  my ($id, $log, $pid_file, @argv) = @_;
   my ($apart, $go_apart) = $rootless ? apart() : ();
   my $pid = fork;
   return reply('exit', $id, 127) if !defined $pid;
-  if ($pid) { @ids{$pid} = $id; $pids{$id} = $pid; $apart && $apart->($pid); return }
+  if ($pid) { $ids{$pid} = $id; $pids{$id} = $pid; $pid_files{$pid} = $pid_file; $apart && $apart->($pid); return }
   open(STDERR, '>', $log);
   syscall($number{setsid});
   my $nothing = pack('Q', 0);
@@ -138,7 +143,33 @@ sub user_namespace {
   reply('no-userns', $id, $said);
 }
 
-# A runtime's child is PID 1 of its container.
+# Somebody has ended: a runtime that did its work, after which PID 1 stands for the sandbox; PID 1; or whoever else was left to us. PID 1 may
+# be told of before its runtime.
+sub ended {
+  my ($pid, $status) = @_;
+  my $id = delete $ids{$pid};
+  if (!defined $id) {
+    %early = () if keys %early > 1000;
+    $early{$pid} = $status;
+    return;
+  }
+  delete $pids{$id};
+  my $file = delete $pid_files{$pid};
+  my $init = defined $file && $status == 0 ? number_in($file) : undef;
+  return reply('exit', $id, $status & 127 ? 128 + ($status & 127) : $status >> 8) if !defined $init;
+  $ids{$init} = $id;
+  $pids{$id} = $init;
+  ended($init, delete $early{$init}) if defined $early{$init};
+}
+
+sub number_in {
+  my ($file) = @_;
+  open(my $in, '<', $file) or return undef;
+  my $line = <$in>;
+  defined $line && $line =~ /^(\d+)/ ? $1 : undef;
+}
+
+# Before it is done a runtime's child is PID 1 of its container.
 sub children_of {
   my ($parent) = @_;
   grep { open(my $stat, '<', "/proc/$_/stat") && <$stat> =~ /\) \S (\d+) / && $1 == $parent } map { m{/(\d+)/} } glob '/proc/[0-9]*/';
@@ -159,12 +190,7 @@ while (1) {
   next if select($readable, undef, undef, undef) < 0;
   if (vec($readable, fileno $signals, 1)) {
     sysread($signals, my $info, 4096);
-    while ((my $pid = waitpid(-1, $WNOHANG)) > 0) {
-      my $id = delete $ids{$pid};
-      next if !defined $id;
-      delete $pids{$id};
-      reply('exit', $id, $? & 127 ? 128 + ($? & 127) : $? >> 8);
-    }
+    while ((my $pid = waitpid(-1, $WNOHANG)) > 0) { ended($pid, $?) }
   }
   if (vec($readable, 0, 1)) {
     my $n = sysread(STDIN, $inbox, 65536, length $inbox);

@@ -142,14 +142,21 @@ export class Launcher {
     );
   }
 
-  /** `log` gets what the runtime and PID 1 have to say on stderr. */
-  launch(id: string, log: string, argv: readonly string[]): Launched {
+  /**
+   * `log` gets what the runtime and PID 1 have to say on stderr. The runtime ends when the container has begun, and has written PID 1's
+   * number into `pidFile` by then; both paths as runtimes see them.
+   */
+  launch(
+    id: string,
+    places: { readonly log: string; readonly pidFile: string },
+    argv: readonly string[],
+  ): Launched {
     const connection = Promise.withResolvers<Socket | null>();
     const exit = Promise.withResolvers<void>();
     this.#pending.set(id, { connect: connection.resolve, exit: exit.resolve });
     this.#keepAlive();
     if (this.#gone) this.#exited(id);
-    else this.#child.stdin!.write(encodeFrame(["launch", id, log, ...argv]));
+    else this.#child.stdin!.write(encodeFrame(["launch", id, places.log, places.pidFile, ...argv]));
     return {
       connection: connection.promise,
       exited: exit.promise,
