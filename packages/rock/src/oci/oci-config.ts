@@ -125,7 +125,7 @@ function processOf(request: ConfigRequest) {
       { type: "RLIMIT_NOFILE", soft: 1024, hard: 1024 },
       { type: "RLIMIT_CORE", soft: 0, hard: 0 },
       ...(request.cgroupsPath === undefined
-        ? [{ type: "RLIMIT_NPROC", soft: request.limits.pids + 2, hard: request.limits.pids + 2 }]
+        ? [{ type: "RLIMIT_NPROC", soft: request.limits.pids + 1, hard: request.limits.pids + 1 }]
         : []),
     ],
     noNewPrivileges: true,
