@@ -1,6 +1,6 @@
-import type { SandboxFile } from "@ale/core";
+import { AleError, type SandboxFile } from "@ale/core";
 import { components, UNREAD_ATIME_S } from "../files/tree.ts";
-import type { InitClient } from "../oci/init-client.ts";
+import { gone, type InitClient } from "../oci/init-client.ts";
 import type { Bytes, FileChange, FileResult, FileStat, SandboxFiles, WriteOptions } from "../port/files.ts";
 import type { Fingerprint } from "../port/sandbox.ts";
 import { fingerprintsOf } from "./docker-fingerprint.ts";
@@ -55,11 +55,8 @@ export class DockerFiles implements SandboxFiles {
       const frames = this.#converse("list", [path, flag(options.recursive), options.limit ?? DEFAULT_LIMIT]);
       for (;;) {
         const { done, value } = await frames.next();
-        if (!done) entries.push(statOf(value.slice(1) as Buffer[]));
-        else {
-          entries.sort((a, b) => (a.path < b.path ? -1 : 1));
-          return { entries, more: String(value[0]) === "1" };
-        }
+        if (done) return { entries, more: String(value[0]) === "1" };
+        entries.push(statOf(value.slice(1) as Buffer[]));
       }
     });
   }
@@ -84,6 +81,8 @@ export class DockerFiles implements SandboxFiles {
   ): FileResult<Uint8Array> {
     const { offset = 0, length, maxBytes = DEFAULT_MAX_READ } = options;
     return settled(async () => {
+      for (const [name, number] of Object.entries({ offset, length: length ?? 0, maxBytes }))
+        if (!Number.isSafeInteger(number) || number < 0) throw rangeInvalid(name, number);
       const parts: Buffer[] = [];
       const args = [path, flag(strict), offset, length ?? "", length === undefined ? maxBytes : ""];
       for await (const [, bytes] of this.#unseenFrames("read", args, signal)) if (bytes) parts.push(bytes);
@@ -94,8 +93,7 @@ export class DockerFiles implements SandboxFiles {
   readStream(path: string): FileResult<AsyncIterable<Uint8Array>> {
     return settled(async () => {
       const frames = this.#unseenFrames("read", [path, "", 0, "", ""]);
-      const first = await frames.next();
-      return bytesOf(first, frames);
+      return streamed(bytesOf(await begun(frames)));
     });
   }
 
@@ -165,11 +163,7 @@ export class DockerFiles implements SandboxFiles {
   }
 
   download(path: string): FileResult<AsyncIterable<Uint8Array>> {
-    return settled(async () => {
-      const frames = this.#unseenFrames("download", [path]);
-      const first = await frames.next();
-      return first.done ? bytesOf(first, frames) : downloadTar(first.value, frames);
-    });
+    return settled(async () => streamed(downloadTar(await begun(this.#unseenFrames("download", [path])))));
   }
 
   async *watch(
@@ -177,6 +171,7 @@ export class DockerFiles implements SandboxFiles {
     options: { readonly recursive?: boolean },
     signal: AbortSignal,
   ): AsyncGenerator<FileChange> {
+    if (this.#client.container.control.gone) throw gone(this.#client.container.id);
     const frames = this.#converse("watch", [path, flag(options.recursive)], [], signal);
     try {
       for await (const [frame, type, changed] of frames)
@@ -252,14 +247,37 @@ function statOf(fields: readonly Buffer[]): FileStat {
   };
 }
 
-async function* bytesOf(
-  first: IteratorResult<Frame, unknown>,
-  rest: AsyncGenerator<Frame, unknown>,
-): AsyncGenerator<Uint8Array> {
-  if (first.done) return;
-  if (first.value[1] !== undefined) yield first.value[1];
-  for await (const [, bytes] of rest) if (bytes !== undefined) yield bytes;
+/** The same frames, once the first is there: until then a refusal is a value. */
+async function begun(frames: AsyncGenerator<Frame, void>): Promise<AsyncGenerator<Frame, void>> {
+  const first = await frames.next();
+  return (async function* () {
+    try {
+      if (first.done) return;
+      yield first.value;
+      yield* frames;
+    } finally {
+      await frames.return();
+    }
+  })();
 }
+
+async function* bytesOf(frames: AsyncIterable<Frame>): AsyncGenerator<Uint8Array> {
+  for await (const [, bytes] of frames) if (bytes !== undefined) yield bytes;
+}
+
+/** What is read in its reader's own time: failures are exceptions, so that what was cut short never looks complete. */
+async function* streamed(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* bytes;
+  } catch (reason) {
+    if (!(reason instanceof FileFault)) throw reason;
+    const { type, path, message } = reason.error;
+    throw new AleError(type, `${path}: ${message ?? type}`);
+  }
+}
+
+const rangeInvalid = (name: string, number: number): AleError =>
+  new AleError("range-invalid", `${name} of a read must be a whole number from 0, not ${number}`);
 
 const PART_BYTES = 64 * 1024;
 

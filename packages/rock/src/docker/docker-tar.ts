@@ -1,6 +1,8 @@
 import { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
-import { extract, type Header, pack } from "tar-stream";
+import { extract, type Header } from "tar-stream";
+import { encodeMap, type Piece, SparseReader, sparseRecords } from "../files/sparse.ts";
+import { END_OF_ARCHIVE, padding, type TarEntry, tarHeader } from "../files/tar-header.ts";
 import { encodeFrame } from "../inside/control.ts";
 import { chunk, END, FileFault, type Frame } from "./file-agent.ts";
 
@@ -25,35 +27,26 @@ export async function* uploadInput(
   source.pipe(entries);
   try {
     for await (const entry of entries) {
-      const { name, type, mode, mtime, linkname } = entry.header;
+      const content = entry as AsyncIterable<Buffer>;
+      const { name, type, linkname, realSize, ...header } = headerOf(entry.header, bad);
       const place = relative(name);
       if (place === undefined) throw bad(`${JSON.stringify(name)} climbs out of the directory`);
-      const kind = KINDS[type ?? "file"];
+      const kind = KINDS[type];
       if (kind === undefined) throw bad(`${JSON.stringify(name)} is a ${type}`);
-      const target = kind === "link" ? relative(linkname ?? "") : (linkname ?? "");
+      const target = kind === "link" ? relative(linkname) : linkname;
       if (target === undefined) throw bad(`${JSON.stringify(name)} links to what is outside`);
       count.entries++;
-      if (place === "") {
-        entry.resume();
-        continue;
+      if (place !== "") {
+        const mode = header.mode ?? (kind === "directory" ? 0o755 : 0o644);
+        yield encodeFrame([kind, place, mode & 0o777, header.modifiedS, target, realSize ?? ""]);
       }
-      const changed = Math.floor((mtime?.getTime() ?? Date.now()) / 1000);
-      yield encodeFrame([
-        kind,
-        place,
-        (mode ?? (kind === "directory" ? 0o755 : 0o644)) & 0o777,
-        changed,
-        target,
-      ]);
-      if (kind !== "file") {
-        entry.resume();
-        continue;
-      }
-      for await (const bytes of entry as AsyncIterable<Buffer>) {
-        count.bytes += bytes.length;
-        yield* chunk(bytes);
-      }
-      yield END;
+      if (place !== "" && kind === "file") {
+        for await (const piece of realSize === undefined ? content : unsparse(content, realSize)) {
+          count.bytes += piece.length;
+          yield* chunk(piece);
+        }
+        yield END;
+      } else entry.resume();
     }
     yield END;
   } catch (error) {
@@ -63,6 +56,46 @@ export async function* uploadInput(
     source.destroy();
     entries.destroy();
   }
+}
+
+interface Headed {
+  readonly name: string;
+  readonly type: string;
+  readonly linkname: string;
+  readonly mode: number | undefined;
+  readonly modifiedS: number;
+  /** Of a file with holes. */
+  readonly realSize?: number;
+}
+
+const LATEST_S = 2 ** 33;
+
+/** Whatever the types say: an unknown kind is null, and a date may be none. */
+function headerOf(header: Header, bad: (why: string) => FileFault): Headed {
+  const pax = (header.pax ?? {}) as Readonly<Record<string, string>>;
+  const entry = {
+    name: header.name,
+    type: header.type ?? "thing of an unknown kind",
+    linkname: header.linkname ?? "",
+    mode: header.mode,
+    modifiedS: Math.floor(Math.min(Math.max(0, (header.mtime?.getTime() ?? 0) / 1000 || 0), LATEST_S)),
+  };
+  if (!Object.keys(pax).some((key) => key.startsWith("GNU.sparse."))) return entry;
+  if (pax["GNU.sparse.major"] !== "1" || pax["GNU.sparse.name"] === undefined)
+    throw bad(`${header.name} is sparse in an old format: pack it with --sparse-version=1.0`);
+  return { ...entry, name: pax["GNU.sparse.name"], realSize: Number(pax["GNU.sparse.realsize"]) };
+}
+
+/** Every piece behind its offset. */
+async function* unsparse(content: AsyncIterable<Buffer>, realSize: number): AsyncGenerator<Uint8Array> {
+  const sparse = new SparseReader(realSize);
+  for await (const bytes of content)
+    for (const piece of sparse.push(bytes)) {
+      const offset = Buffer.alloc(8);
+      offset.writeBigUInt64BE(BigInt(piece.at));
+      yield Buffer.concat([offset, piece.bytes]);
+    }
+  sparse.finish();
 }
 
 const KINDS: Readonly<Record<string, "file" | "directory" | "symlink" | "link">> = {
@@ -108,53 +141,43 @@ async function* whole(bytes: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Arra
   if (tail.length < 1024 || tail.some((byte) => byte !== 0)) throw new Error("it ends in the middle");
 }
 
-/** The frames of a download as a tar stream. `first` has been read already. */
-export function downloadTar(first: Frame, rest: AsyncGenerator<Frame, unknown>): AsyncIterable<Uint8Array> {
-  const archive = pack();
-  void write(archive, first, rest);
-  return archive as AsyncIterable<Uint8Array>;
-}
-
-async function write(
-  archive: ReturnType<typeof pack>,
-  first: Frame,
-  rest: AsyncGenerator<Frame, unknown>,
-): Promise<void> {
-  archive.once("close", () => void rest.return(undefined));
-  let entry: ReturnType<typeof archive.entry> | undefined;
-  try {
-    for (let frame: Frame | undefined = first; frame !== undefined; ) {
-      const [type, ...fields] = frame;
-      if (type === "entry") {
-        (entry as NodeJS.WritableStream | undefined)?.end();
-        entry = archive.entry(headerOf(fields));
-      } else if (type === "data" && fields[0] !== undefined && entry?.write(fields[0]) === false)
-        await new Promise<void>((resolve) => {
-          entry?.once("drain", resolve);
-          archive.once("close", resolve);
-        });
-      if (archive.destroyed) return;
-      const next: IteratorResult<Frame, unknown> = await rest.next();
-      frame = next.done ? undefined : next.value;
-    }
-    (entry as NodeJS.WritableStream | undefined)?.end();
-    archive.finalize();
-  } catch (error) {
-    archive.destroy(error as Error);
+/** The frames of a download as a tar archive. */
+export async function* downloadTar(frames: AsyncIterable<Frame>): AsyncGenerator<Uint8Array> {
+  let open = 0;
+  for await (const [type, ...fields] of frames) {
+    if (type === "data" && fields[0] !== undefined) yield fields[0];
+    if (type !== "entry") continue;
+    const { head, stored } = entryBlocks(fields);
+    yield Buffer.concat([padding(open), head]);
+    open = stored;
   }
+  yield Buffer.concat([padding(open), END_OF_ARCHIVE]);
 }
 
-function headerOf(fields: readonly Buffer[]): Partial<Header> & Pick<Header, "name"> {
-  const [name = "", type, size, mode, uid, gid, modifiedMs, target] = fields.map(String);
-  const kind = type === "directory" || type === "symlink" ? type : "file";
-  return {
-    name: kind === "directory" ? `${name}/` : name,
-    type: kind,
-    size: kind === "file" ? Number(size) : 0,
+/** What comes before an entry's data, and how long its whole content is in the archive. */
+function entryBlocks(fields: readonly Buffer[]): { readonly head: Uint8Array; readonly stored: number } {
+  const [name = "", kind, size, mode, uid, gid, modifiedMs, target = ""] = fields.map((field) =>
+    field.toString("latin1"),
+  );
+  const numbers = fields.slice(8).map(Number);
+  const type = kind === "directory" || kind === "symlink" ? kind : "file";
+  const entry: TarEntry = {
+    name: type === "directory" ? `${name}/` : name,
+    type,
+    size: type === "file" ? Number(size) : 0,
     mode: Number(mode),
     uid: Number(uid),
     gid: Number(gid),
-    mtime: new Date(Number(modifiedMs)),
-    ...(kind === "symlink" ? { linkname: target ?? "" } : {}),
+    modifiedS: Math.floor(Number(modifiedMs) / 1000),
+    ...(type === "symlink" ? { target } : {}),
   };
+  if (numbers.length === 0) return { head: tarHeader(entry), stored: entry.size };
+  const pieces: Piece[] = [];
+  for (let at = 0; at < numbers.length; at += 2)
+    pieces.push({ offset: numbers[at] ?? 0, length: numbers[at + 1] ?? 0 });
+  const map = encodeMap(pieces);
+  const stored = map.length + pieces.reduce((total, piece) => total + piece.length, 0);
+  const pax = sparseRecords(name, entry.size);
+  const header = tarHeader({ ...entry, name: `GNUSparseFile.0/${name}`.slice(0, 100), size: stored, pax });
+  return { head: Buffer.concat([header, map]), stored };
 }

@@ -69,6 +69,7 @@ export async function* conversation(
     () => client.send("drop", id, "out"),
   );
   const stdin = new Outflow((bytes, last) => client.send("write", id, bytes, last ? 1 : 0));
+  let isGone = false;
   const over = (): void => {
     ended.resolve();
     stdin.deaf();
@@ -84,7 +85,13 @@ export async function* conversation(
     if (type === "exit" || type === "fail") over();
     return type === "exit" || type === "fail";
   };
-  id = client.converse("files", [LONGEST_MS, WINDOW_BYTES, operation, ...args], { hear, gone: over });
+  id = client.converse("files", [LONGEST_MS, WINDOW_BYTES, operation, ...args], {
+    hear,
+    gone: () => {
+      isGone = true;
+      over();
+    },
+  });
   const cancel = (): void => client.send("cancel", id);
   signal?.addEventListener("abort", cancel, { once: true });
   // Should PID 1 not take the request up, the sandbox is ended.
@@ -99,6 +106,8 @@ export async function* conversation(
   try {
     for await (const chunk of output) {
       for (const [kind, ...fields] of reader.push(Buffer.from(chunk))) {
+        // What was still on its way is not given out as if there were more to come.
+        if (isGone) throw new FileFault({ type: "sandbox-gone", path });
         const type = String(kind);
         isAnswered = type === "error" || type === "ok";
         if (type === "error")
