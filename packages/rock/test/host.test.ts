@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { components } from "../src/files/tree.ts";
 import { missingControllers, parseCgroupMounts, probeCgroups } from "../src/host/cgroup.ts";
 import { Limiter } from "../src/host/limiter.ts";
-import { mountsUnder, removeTree } from "../src/host/mounts.ts";
+import { mountsUnder, removeTree, unmountAside } from "../src/host/mounts.ts";
 import { MS_BIND, mount } from "../src/host/native.ts";
 import { isAlive, ownerName, parseOwnerName, self, startTimeOf } from "../src/host/owner.ts";
 import { debianSources, parseDeb822, parseOneLine } from "../src/image/apt.ts";
@@ -253,4 +253,9 @@ describe("the doctor's checks", () => {
     expect(checks.find((check) => check.name === "base image")).toMatchObject({ ok: false });
     expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(home.path);
   });
+});
+
+test("a thousand mounts may be detached at once", async () => {
+  const detached = await Promise.all(Array.from({ length: 1_000 }, (_, i) => unmountAside(`/nowhere/${i}`)));
+  expect(new Set(detached)).toEqual(new Set([false]));
 });

@@ -13,6 +13,9 @@ whose owner lives are never touched, and files that a server keeps stay. Looks a
 where something is.`,
 });
 
+/** A crash may leave a thousand. */
+const SHOWN = 20;
+
 export const rockGc: Command = {
   name: "rock gc",
   summary: "remove what crashed sandboxes left",
@@ -21,7 +24,8 @@ export const rockGc: Command = {
     parseArguments(usage, argv);
     await using driver = openOciDriver({ home: io.home });
     const report = await driver.reap();
-    for (const id of report.reaped) io.print(`removed ${id}`);
+    for (const id of report.reaped.slice(0, SHOWN)) io.print(`removed ${id}`);
+    if (report.reaped.length > SHOWN) io.print(`and ${report.reaped.length - SHOWN} more`);
     await settleDead(io.home);
     const { orphans } = inspectHost(io.home);
     for (const { id, what } of report.failures) io.print(`${io.paint("red", "failed")} ${id}: ${what}`);

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import koffi from "koffi";
+import { Limiter } from "./limiter.ts";
 import { MNT_DETACH, unmount } from "./native.ts";
 
 /** What is mounted where, as this process sees it. */
@@ -56,10 +57,17 @@ let umount2: ReturnType<ReturnType<typeof koffi.load>["func"]> | undefined;
 /** Detaches a mount beside the event loop: the last user of a file system in memory gives back all of it. False where nothing was mounted. */
 export function unmountAside(target: string): Promise<boolean> {
   umount2 ??= koffi.load("libc.so.6").func("int umount2(const char *target, int flags)");
-  return new Promise((resolve, reject) => {
-    umount2?.async(target, MNT_DETACH, (error: unknown, result: number) => {
-      if (error) reject(error);
-      else resolve(result === 0);
-    });
-  });
+  const call = umount2;
+  return asides.run(
+    () =>
+      new Promise((resolve, reject) => {
+        call.async(target, MNT_DETACH, (error: unknown, result: number) => {
+          if (error) reject(error);
+          else resolve(result === 0);
+        });
+      }),
+  );
 }
+
+/** A thousand sandboxes may end at once, and there are not as many threads. */
+const asides = new Limiter(16);
