@@ -4,9 +4,9 @@ import type { CgroupHost } from "../host/cgroup.ts";
 import { mountsUnder, removeTree } from "../host/mounts.ts";
 import { unmount } from "../host/native.ts";
 import type { SnapshotStore } from "../snapshot/snapshot-store.ts";
-import { removeGroups } from "./container.ts";
 import { recoverLayer } from "./layer.ts";
 import type { LayerStore } from "./layer-store.ts";
+import { removeGroups } from "./remains.ts";
 import { entries, listSandboxes, places, readSandboxState, type SandboxState } from "./state.ts";
 
 /**

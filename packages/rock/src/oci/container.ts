@@ -1,23 +1,23 @@
 import { mkdirSync } from "node:fs";
-import { rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { AleError, ok } from "@ale/core";
 import type { ReadWatch } from "../files/read-watch.ts";
 import { Tree } from "../files/tree.ts";
-import { type CgroupHost, killGroup, removeGroup } from "../host/cgroup.ts";
+import { type CgroupHost, killGroup } from "../host/cgroup.ts";
 import { addCounters, type GroupCounters, readCounters } from "../host/cgroup-stats.ts";
-import { unmountAside } from "../host/mounts.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
 import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { Activity } from "./activity.ts";
 import { type BundleHost, pidFileOf, writeBundle } from "./bundle.ts";
+import { Deadlines } from "./deadlines.ts";
 import { asDiskFull, makeLayer, prepareLayer, usageOf } from "./layer.ts";
 import type { LayerStore } from "./layer-store.ts";
 import { mountOverlay } from "./overlay.ts";
 import { giveIdentity, plant } from "./plant.ts";
+import { Quiet } from "./quiet.ts";
+import { detachRoot, removeGroups } from "./remains.ts";
 import { Run } from "./run.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
 import { ownUser } from "./settings.ts";
@@ -59,11 +59,6 @@ export interface Shells {
   resume(states: readonly ShellState[]): void;
 }
 
-/** How long a restart waits for work on files. */
-const PATIENCE_MS = 10_000;
-/** A longer one would fire at once. */
-export const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
 export interface StartOptions {
   /** It has no writable layer yet. */
   readonly fresh: boolean;
@@ -101,12 +96,9 @@ export class RunningContainer {
   #detached: Promise<void> = Promise.resolve();
   #gone = false;
   #destroyed: Promise<void> | undefined;
-  /** Restarts come one after another; this settles with the last one asked for. */
-  #settled: Promise<void> = Promise.resolve();
-  #disturbances = 0;
-  readonly #uses = new Set<Promise<void>>();
+  readonly #quiet = new Quiet();
   #endReason: EndReason | undefined;
-  #timers: NodeJS.Timeout[] = [];
+  readonly #deadlines = new Deadlines((reason) => this.#endBecause(reason));
   #countersBefore: GroupCounters | undefined;
   #new = true;
   readonly #settleEnded: (reason: EndReason) => void;
@@ -156,11 +148,7 @@ export class RunningContainer {
 
   /** Undefined unless a restart is under way; then resolves with its end. Only then a request is heard. */
   get settled(): Promise<void> | undefined {
-    return this.#disturbances > 0 ? this.#whenSettled() : undefined;
-  }
-
-  async #whenSettled(): Promise<void> {
-    while (this.#disturbances > 0) await this.#settled;
+    return this.#quiet.settled;
   }
 
   /** True as soon as its end has begun or PID 1 is gone for good. */
@@ -185,7 +173,7 @@ export class RunningContainer {
   /** Throws an AleError; then nothing is left, or, of one that is not `fresh`, the files. */
   async start(options: StartOptions): Promise<void> {
     const starting = this.#start(options);
-    this.#settleAfter(starting);
+    this.#quiet.settleAfter(starting);
     try {
       await starting;
       if (this.ended) throw gone(this.id);
@@ -202,8 +190,8 @@ export class RunningContainer {
     this.activity.restart();
     this.#state = { ...this.#state, ready: true, shells: [] };
     if (this.#host.durable) writeSandboxState(this.#host.space, this.#state);
-    this.#endAfter(this.spec.limits.lifetimeMs);
-    if (this.spec.idleMs !== undefined) this.#endWhenIdle(this.spec.idleMs);
+    this.#deadlines.lifetime(this.spec.limits.lifetimeMs);
+    if (this.spec.idleMs !== undefined) this.#deadlines.idle(this.spec.idleMs, this.activity);
   }
 
   async #start(options: StartOptions): Promise<void> {
@@ -260,7 +248,7 @@ export class RunningContainer {
     this.#tree?.close();
     const root = this.#root;
     this.#root = undefined;
-    if (root !== undefined) this.#detached = detach(root);
+    if (root !== undefined) this.#detached = detachRoot(root);
   }
 
   /**
@@ -271,27 +259,17 @@ export class RunningContainer {
   restart(restart: Restart): Promise<void> {
     return this.undisturbed(async () => {
       await restart.prepare();
-      await this.#unused();
+      await this.#quiet.unused(this.id);
       await this.#restart(restart);
     });
   }
 
   /** Does something for which the sandbox must neither be restarted nor removed; requests wait meanwhile. */
   undisturbed<T>(work: () => Promise<T>): Promise<T> {
-    const working = this.#settled.then(() => {
+    return this.#quiet.inTurn(() => {
       if (this.ended) throw gone(this.id);
       return work();
     });
-    this.#settleAfter(working);
-    return working;
-  }
-
-  #settleAfter(working: Promise<unknown>): void {
-    this.#disturbances++;
-    const over = (): void => {
-      this.#disturbances--;
-    };
-    this.#settled = working.then(over, over);
   }
 
   async #restart({ change, resume }: Restart): Promise<void> {
@@ -332,43 +310,13 @@ export class RunningContainer {
   /** For work on its files from outside. */
   use(): Disposable {
     const busy = this.activity.begin();
-    const over = Promise.withResolvers<void>();
-    this.#uses.add(over.promise);
+    const use = this.#quiet.use();
     return {
       [Symbol.dispose]: () => {
         busy[Symbol.dispose]();
-        this.#uses.delete(over.promise);
-        over.resolve();
+        use[Symbol.dispose]();
       },
     };
-  }
-
-  /** Whoever writes a file now must not find that it has become a part of a snapshot. */
-  async #unused(): Promise<void> {
-    const patience = new AbortController();
-    const tooLong = sleep(PATIENCE_MS, "too long", { signal: patience.signal, ref: false }).catch(() => "");
-    const free = Promise.all(this.#uses).then(() => "free");
-    const first = await Promise.race([free, tooLong]);
-    patience.abort();
-    if (first === "too long")
-      throw new AleError("sandbox-busy", `files of sandbox ${this.id} are being written from outside`, {
-        next: "wait for the upload to end, and ask again",
-      });
-  }
-
-  #endAfter(lifetimeMs: number): void {
-    const end = (): void => this.#endBecause("lifetime");
-    this.#timers.push(setTimeout(end, Math.min(lifetimeMs, LONGEST_TIMER_MS)).unref());
-  }
-
-  /** Looks again when it could be due at the earliest, so that a request costs no timer. */
-  #endWhenIdle(idleMs: number): void {
-    const look = (): void => {
-      const left = idleMs - this.activity.idleMs;
-      if (left <= 0) this.#endBecause("idle");
-      else this.#timers[1] = setTimeout(look, Math.min(Math.max(left, 1), LONGEST_TIMER_MS)).unref();
-    };
-    look();
   }
 
   /** What cannot be removed now, the next one who clears up finds by its state. */
@@ -412,9 +360,9 @@ export class RunningContainer {
   }
 
   async #destroy(rescue: (upper: string) => Promise<void>): Promise<void> {
-    for (const timer of this.#timers) clearTimeout(timer);
+    this.#deadlines.clear();
     this.#control.close();
-    await this.#whenSettled();
+    await this.#quiet.whenSettled();
     try {
       await this.#end();
       await this.#detached;
@@ -443,23 +391,4 @@ export class RunningContainer {
 
 export function gone(id: string): AleError {
   return new AleError("sandbox-gone", `sandbox ${id} has ended`, { next: "create a new sandbox" });
-}
-
-async function detach(root: string): Promise<void> {
-  while (await unmountAside(root));
-  try {
-    await rmdir(root);
-  } catch {
-    // Whoever removes the sandbox's directory tries again.
-  }
-}
-
-/** Ends every process in the groups of a sandbox, and the groups. False where the kernel does not let go of them. */
-export async function removeGroups(host: Pick<Host, "cgroups">, id: string): Promise<boolean> {
-  let clean = false;
-  for (let round = 0; round < 100 && !clean; round++) {
-    clean = killGroup(host.cgroups, id) && (await removeGroup(host.cgroups, id));
-    if (!clean) await sleep(10);
-  }
-  return clean;
 }

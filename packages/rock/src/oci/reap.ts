@@ -2,7 +2,7 @@ import type { CgroupHost } from "../host/cgroup.ts";
 import { removeTree } from "../host/mounts.ts";
 import { isAlive } from "../host/owner.ts";
 import type { ReapReport } from "../port/driver.ts";
-import { removeGroups } from "./container.ts";
+import { removeGroups } from "./remains.ts";
 import { listSandboxes, listSpaces, type Space } from "./state.ts";
 
 /** Removes the sandboxes of processes that are gone, and leaves those of living processes alone. */
