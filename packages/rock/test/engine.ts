@@ -49,14 +49,19 @@ function sweep(): void {
 
 /**
  * In a mount namespace of its own: its mounts go with its processes, and crun does not see the v2 hierarchy of a hybrid host. It ends with
- * the process that started it, however that ends; its containers end with it, as sandboxes do without their owner.
+ * the process that started it, however that ends; its containers end with it, as sandboxes do without their owner. `insecure`: registries that speak plain HTTP.
  */
-export async function startEngine(): Promise<TestEngine> {
+export async function startEngine(
+  options: { readonly insecure?: readonly string[] } = {},
+): Promise<TestEngine> {
   sweep();
   const directory = mkdtempSync(join(tmpdir(), `ale-engine-${process.pid}-`));
   const at = (name: string): string => join(directory, name);
   writeFileSync(at("containers.conf"), CONFIG);
-  writeFileSync(at("registries.conf"), "unqualified-search-registries = []\n");
+  const registries = (options.insecure ?? []).map(
+    (host) => `[[registry]]\nlocation = ${JSON.stringify(host)}\ninsecure = true\n`,
+  );
+  writeFileSync(at("registries.conf"), `unqualified-search-registries = []\n${registries.join("")}`);
   const { unified } = probeCgroups();
   const socket = at("engine.sock");
   const script = `${unified === undefined ? "" : `umount -l ${unified} && `}exec podman --root ${at("root")} --runroot ${at("run")} \

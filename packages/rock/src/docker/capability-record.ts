@@ -35,6 +35,11 @@ function weaknesses(info: EngineInfo, host: ContainerHost): Capabilities["weaker
       what: "system calls are filtered by the engine's own list",
       why: "`unenforced` names seccomp",
     });
+  if (host.toolbox === undefined)
+    weaker.push({
+      what: "an image needs perl and bash of its own, and they run its sandboxes",
+      why: "the engine does not reach this host's files",
+    });
   if (!info.userns)
     weaker.push({
       what: "root in a sandbox is root on the engine's host, without its capabilities",

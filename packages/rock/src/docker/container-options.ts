@@ -14,8 +14,8 @@ export interface ContainerRequest {
   readonly seccomp: string | undefined;
   /** Whether the engine bounds the writable layer. */
   readonly diskLimit: boolean;
-  /** Volume with the interpreter of PID 1, where the image's own is not used, and where it is mounted. */
-  readonly interpreter: { readonly volume: string; readonly path: string } | undefined;
+  /** Directory of the engine's host with the interpreter of PID 1, where the image's own is not used, and where it is seen. */
+  readonly interpreter: { readonly source: string; readonly target: string } | undefined;
   /** Podman as root raises the process count where it is not given, which it may not everywhere. */
   readonly processUlimit: number | undefined;
 }
@@ -100,11 +100,12 @@ function hostConfig(request: ContainerRequest) {
       : {
           Mounts: [
             {
-              Type: "volume",
-              Source: interpreter.volume,
-              Target: interpreter.path,
+              // A volume or `Binds` would make a source that is not there.
+              Type: "bind",
+              Source: interpreter.source,
+              Target: interpreter.target,
               ReadOnly: true,
-              VolumeOptions: { NoCopy: true },
+              BindOptions: { Propagation: "rprivate" },
             },
           ],
         }),

@@ -4,6 +4,7 @@ import { AleError } from "@ale/core";
 import { z } from "zod";
 import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
+import { INSIDE, type Toolbox } from "../inside/toolbox.ts";
 import { Activity } from "../oci/activity.ts";
 import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import { containerBody } from "./container-options.ts";
@@ -21,6 +22,8 @@ export interface ContainerHost {
   readonly seccomp: string | undefined;
   readonly diskLimit: boolean;
   readonly processUlimit: number | undefined;
+  /** What runs PID 1 and shells where the image has nothing for it. Undefined where the engine's host is not this one. */
+  readonly toolbox: Toolbox | undefined;
 }
 
 /** Told when the last trace of a container is gone. */
@@ -90,14 +93,15 @@ export class DockerContainer {
   /** Its time counts from `handOver` on. Throws an AleError. What is left then is `destroy`'s to remove. */
   async start(host: ContainerHost, spec: SandboxSpec, signal?: AbortSignal): Promise<void> {
     const { arch } = this.#engine.version;
+    const { toolbox } = host;
     const body = containerBody({
       image: this.image.id,
-      init: starterArgv(),
+      init: starterArgv(toolbox?.perl),
       limits: spec.limits,
       labels: labelsOf(this.id, spec, this.image),
       seccomp: host.seccomp,
       diskLimit: host.diskLimit,
-      interpreter: undefined,
+      interpreter: toolbox && { source: toolbox.directory, target: INSIDE },
       processUlimit: host.processUlimit,
     });
     const query = { name: `ale-${this.id}` };
@@ -106,14 +110,16 @@ export class DockerContainer {
     this.#name = Id;
     // Before it starts, so that not a byte of it is missed.
     const streams = { stream: true, stdin: true, stdout: true, stderr: true };
-    this.#connection = await this.#engine.hijack(`/containers/${Id}/attach`, streams, signal);
+    const attached = this.#engine.hijack(`/containers/${Id}/attach`, streams, signal);
+    this.#connection = await this.#beginning(spec.image, attached);
     const channel = standardStreams(this.#connection, (bytes) => this.#note(bytes));
     this.control.attach(channel);
     // Before it has started, its starter removes it and reads what it has to say.
     channel.once("close", () => this.#started && void this.destroy("crashed"));
-    await this.#engine.order("POST", `/containers/${Id}/start`, {}, signal);
+    const started = this.#engine.order("POST", `/containers/${Id}/start`, {}, signal);
+    await this.#beginning(spec.image, started);
     channel.write(programChunk());
-    this.control.send("start", ...startFields(arch));
+    this.control.send("start", ...startFields(arch, toolbox?.bash));
     const late = sleep(READY_MS, false, { ref: false });
     const ready = await Promise.race([this.control.ready, late]);
     if (!ready) throw this.#notStarted(spec.image);
@@ -130,6 +136,18 @@ export class DockerContainer {
     if (this.#spec.idleMs !== undefined) this.#endWhenIdle(this.#spec.idleMs);
   }
 
+  /** What engines and their runtimes say of a program that is not in the image, Podman at the attaching already. */
+  async #beginning<T>(image: string, step: Promise<T>): Promise<T> {
+    try {
+      return await step;
+    } catch (reason) {
+      const isMissing = reason instanceof AleError && /perl.*(not found|no such file)/is.test(reason.message);
+      if (!isMissing) throw reason;
+      this.#complaint ||= reason.message;
+      throw this.#notStarted(image);
+    }
+  }
+
   #note(bytes: Buffer): void {
     if (this.#complaint.length < 4_096) this.#complaint += bytes.toString("utf8");
   }
@@ -140,7 +158,7 @@ export class DockerContainer {
       "sandbox-start-failed",
       `the container did not start: ${said === "" ? "it said nothing" : said}`,
       {
-        next: `check that ${image} has /usr/bin/perl and /bin/bash, which run sandboxes on this engine`,
+        next: `use an image that has /usr/bin/perl and /bin/bash (${image} may not), or an engine on this host, which needs nothing of an image`,
       },
     );
   }

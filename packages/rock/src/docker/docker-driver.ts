@@ -11,9 +11,10 @@ import type { Pool, PoolOptions, ReapReport, SandboxDriver } from "../port/drive
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
 import type { Snapshots } from "../port/snapshots.ts";
 import { capabilityRecord } from "./capability-record.ts";
-import { DockerContainer } from "./docker-container.ts";
+import { type ContainerHost, DockerContainer } from "./docker-container.ts";
 import { type Beginning, DockerSandbox, type SandboxHome } from "./docker-sandbox.ts";
 import type { EngineImage, EngineImages } from "./engine-images.ts";
+import { isOutOfReach } from "./engine-toolbox.ts";
 import { findImage } from "./find-image.ts";
 import { type DockerDriverOptions, type OpenEngine, openEngine } from "./open-engine.ts";
 import { reapContainers } from "./reap.ts";
@@ -124,8 +125,25 @@ export class DockerDriver implements SandboxDriver {
     spec: SandboxSpec,
     signal?: AbortSignal,
   ): Promise<DockerContainer> {
+    const { toolbox } = open.host;
+    try {
+      return await this.#startOn(open.host, id, image, spec, signal);
+    } catch (reason) {
+      if (toolbox === undefined || !isOutOfReach(reason, toolbox)) throw reason;
+      open.host = { ...open.host, toolbox: undefined };
+      return this.#startOn(open.host, id, image, spec, signal);
+    }
+  }
+
+  async #startOn(
+    host: ContainerHost,
+    id: string,
+    image: EngineImage,
+    spec: SandboxSpec,
+    signal?: AbortSignal,
+  ): Promise<DockerContainer> {
     if (this.#running.has(id)) throw taken(id);
-    const container = new DockerContainer(open.engine, id, image, {
+    const container = new DockerContainer(host.engine, id, image, {
       remove: () => {
         this.#running.delete(id);
         this.#sandboxes.delete(id);
@@ -133,7 +151,7 @@ export class DockerDriver implements SandboxDriver {
     });
     this.#running.set(id, container);
     try {
-      await container.start(open.host, spec, signal);
+      await container.start(host, spec, signal);
       return container;
     } catch (reason) {
       await container.destroy();

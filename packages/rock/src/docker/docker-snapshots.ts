@@ -9,6 +9,7 @@ import type { DockerContainer } from "./docker-container.ts";
 import type { Beginning } from "./docker-sandbox.ts";
 import type { Engine } from "./engine.ts";
 import { configOf, type EngineImage, type EngineImages } from "./engine-images.ts";
+import { statsOf } from "./engine-stats.ts";
 import { changesBetween, treeOf } from "./image-diff.ts";
 import { LABEL } from "./labels.ts";
 
@@ -61,12 +62,10 @@ const Listed = z.array(
   }),
 );
 const Committed = z.object({ Id: z.string() });
-const Sizes = z.object({ SizeRw: z.number().nullish() });
 const Changes = z
   .array(z.unknown())
   .nullish()
   .transform((list) => list ?? []);
-const Tops = z.object({ Processes: z.array(z.unknown()).nullish() });
 
 export class DockerSnapshots {
   readonly #engine: Engine;
@@ -128,13 +127,12 @@ export class DockerSnapshots {
     shells: readonly ShellState[],
   ): Promise<SnapshotResult> {
     const name = container.engineId;
-    const [size, changes, parent, processes] = await Promise.all([
-      this.#engine.json("GET", `/containers/${name}/json`, Sizes, { query: { size: true } }),
+    const [stats, changes] = await Promise.all([
+      statsOf(this.#engine, name),
       this.#engine.json("GET", `/containers/${name}/changes`, Changes),
-      Promise.resolve(recordOf(container.image.labels[LABEL.snapshot])),
-      this.#engine.json("GET", `/containers/${name}/top`, Tops),
     ]);
     const { image } = container;
+    const parent = recordOf(image.labels[LABEL.snapshot]);
     const record: SnapshotRecord = {
       id: freshSandboxId().replace(/^sb-/, "sn-"),
       image: parent?.image ?? image.name,
@@ -143,7 +141,7 @@ export class DockerSnapshots {
       sandbox: container.id,
       createdAtMs: Date.now(),
       labels: { ...options.labels },
-      bytes: size.SizeRw ?? 0,
+      bytes: stats.diskBytes ?? 0,
       inodes: changes.length,
       depth: (parent?.depth ?? 0) + 1,
       spec: {
@@ -157,9 +155,7 @@ export class DockerSnapshots {
       shells: fitting(shells),
     };
     await this.#commit(name, record, image);
-    // PID 1 is none of the sandbox's processes.
-    const hasProcesses = (processes.Processes?.length ?? 2) > 1;
-    return { snapshot: asSnapshot(record), processes: hasProcesses ? "kept" : "none" };
+    return { snapshot: asSnapshot(record), processes: stats.pids === 0 ? "none" : "kept" };
   }
 
   /** The container's entry point and its environment are ours; the image that it becomes gets back what it had. */

@@ -1,13 +1,8 @@
-import { spawn } from "node:child_process";
-import { closeSync, constants, mkdtempSync, openSync, rmdirSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { AleError } from "@ale/core";
 import { z } from "zod";
-import { MS_NODEV, MS_NOSUID, MS_RDONLY, mount, unmount } from "../host/native.ts";
-import { findTool } from "../host/tools.ts";
 import type { ImageConfig, LocalImage } from "../image/local-image.ts";
 import type { Engine } from "./engine.ts";
+import { mergeLayers, tarOf } from "./merged-layers.ts";
 
 /** Images as the engine has them: found by name, pulled by it, or handed to it from the local store. */
 
@@ -79,6 +74,28 @@ const PullLine = z.object({
   error: z.string().optional(),
 });
 
+/** Throws an AleError where a line of an answer tells of a failure. */
+function note(name: string, value: unknown, onProgress: PullOptions["onProgress"]): void {
+  const line = PullLine.safeParse(value);
+  if (!line.success) return;
+  const { status, id, progressDetail, error } = line.data;
+  if (error !== undefined) throw pullFailed(name, error);
+  onProgress?.({
+    status,
+    ...(id === undefined ? {} : { layer: id }),
+    ...(progressDetail?.current === undefined ? {} : { currentBytes: progressDetail.current }),
+    ...(progressDetail?.total === undefined ? {} : { totalBytes: progressDetail.total }),
+  });
+}
+
+/** What engines answer to a pull that fails. */
+const REFUSALS: readonly string[] = [
+  "engine-bad-request",
+  "engine-forbidden",
+  "engine-not-found",
+  "engine-failed",
+];
+
 /** Says of an imported image which local one it is. */
 const IMPORTED = "ale.rock.imported";
 
@@ -107,17 +124,13 @@ export class EngineImages {
     const headers: Record<string, string> =
       options.auth === undefined ? {} : { "x-registry-auth": encodeAuth(options.auth) };
     const query = { fromImage: repository, tag };
-    for await (const value of this.#engine.values("POST", "/images/create", { query, headers }, signal)) {
-      const line = PullLine.safeParse(value);
-      if (!line.success) continue;
-      const { status, id, progressDetail, error } = line.data;
-      if (error !== undefined) throw pullFailed(name, error);
-      options.onProgress?.({
-        status,
-        ...(id === undefined ? {} : { layer: id }),
-        ...(progressDetail?.current === undefined ? {} : { currentBytes: progressDetail.current }),
-        ...(progressDetail?.total === undefined ? {} : { totalBytes: progressDetail.total }),
-      });
+    try {
+      for await (const value of this.#engine.values("POST", "/images/create", { query, headers }, signal))
+        note(name, value, options.onProgress);
+    } catch (reason) {
+      // Podman's refusal, where Docker begins an answer and ends it with the error.
+      const refused = reason instanceof AleError && REFUSALS.includes(reason.code);
+      throw refused ? pullFailed(name, reason.message) : reason;
     }
     const found = await this.find(name, signal);
     if (found === undefined) throw pullFailed(name, "the engine says nothing of why");
@@ -141,10 +154,8 @@ export class EngineImages {
       using merged = mergeLayers(image.layers);
       const query = { fromSrc: "-", repo: reference, changes: changesOf(image) };
       const body = { query, tar: tarOf(merged.path) };
-      for await (const value of this.#engine.values("POST", "/images/create", body, signal)) {
-        const line = PullLine.safeParse(value);
-        if (line.success && line.data.error !== undefined) throw pullFailed(image.name, line.data.error);
-      }
+      for await (const value of this.#engine.values("POST", "/images/create", body, signal))
+        note(image.name, value, undefined);
     }
     const found = known ?? (await this.find(reference, signal));
     if (found === undefined) throw pullFailed(image.name, "the engine does not find what was imported");
@@ -217,8 +228,11 @@ function encodeReference(name: string): string {
   return name;
 }
 
-const encodeAuth = (auth: { username: string; password: string }): string =>
-  Buffer.from(JSON.stringify(auth)).toString("base64url");
+/** Engines want base64 for URLs with its padding, which Node leaves out. */
+function encodeAuth(auth: { username: string; password: string }): string {
+  const text = Buffer.from(JSON.stringify(auth)).toString("base64url");
+  return text.padEnd(Math.ceil(text.length / 4) * 4, "=");
+}
 
 const pullFailed = (name: string, why: string): AleError =>
   new AleError("image-pull-failed", `the engine could not get ${name}: ${why}`, {
@@ -229,63 +243,4 @@ async function readText(body: AsyncIterable<Buffer>): Promise<string> {
   const chunks: Buffer[] = [];
   for await (const chunk of body) chunks.push(chunk);
   return Buffer.concat(chunks).toString("utf8");
-}
-
-/** The layers as one directory, uppermost first, read only. */
-function mergeLayers(layers: readonly string[]): { readonly path: string } & Disposable {
-  const [only] = layers;
-  if (only === undefined) throw new AleError("image-invalid", "the image has no layers");
-  if (layers.length === 1) return { path: only, [Symbol.dispose]: () => {} };
-  const path = mkdtempSync(join(tmpdir(), "ale-merge-"));
-  const opened = layers.map((layer) => openSync(layer, constants.O_RDONLY | constants.O_DIRECTORY));
-  try {
-    const data = `lowerdir=${opened.map((fd) => `/proc/self/fd/${fd}`).join(":")}`;
-    mount({ type: "overlay", source: "ale", target: path, flags: MS_NOSUID | MS_NODEV | MS_RDONLY, data });
-  } catch (error) {
-    rmdirSync(path);
-    throw error;
-  } finally {
-    for (const fd of opened) closeSync(fd);
-  }
-  return {
-    path,
-    [Symbol.dispose]: () => {
-      unmount(path);
-      rmdirSync(path);
-    },
-  };
-}
-
-async function* tarOf(directory: string): AsyncGenerator<Uint8Array> {
-  const tar = findTool("tar");
-  if (tar === undefined)
-    throw new AleError("tool-missing", "tar is not installed", { next: "apt install tar" });
-  const argv = [
-    "--numeric-owner",
-    "--xattrs",
-    "--xattrs-include=security.capability",
-    "-C",
-    directory,
-    "-c",
-    ".",
-  ];
-  const child = spawn(tar, argv, { stdio: ["ignore", "pipe", "pipe"] });
-  let complaint = "";
-  child.stderr.on("data", (chunk: Buffer) => {
-    complaint = (complaint + chunk.toString("utf8")).slice(-2_000);
-  });
-  const ended = new Promise<number | null>((resolve) => {
-    child.once("error", () => resolve(null));
-    child.once("close", resolve);
-  });
-  try {
-    yield* child.stdout as AsyncIterable<Buffer>;
-    const code = await ended;
-    if (code !== 0)
-      throw new AleError("image-invalid", `tar could not read the image: ${complaint.trim()}`, {
-        next: "bootstrap or pull the image again",
-      });
-  } finally {
-    child.kill("SIGKILL");
-  }
 }

@@ -30,6 +30,7 @@ export interface EngineInfo {
   readonly rootless: boolean;
   readonly userns: boolean;
   readonly seccomp: boolean;
+  readonly selinux: boolean;
   readonly cgroup: Capabilities["cgroup"];
   readonly enforces: Capabilities["enforces"];
   readonly cpus: number;
@@ -47,6 +48,7 @@ export async function engineInfo(engine: Engine, signal?: AbortSignal): Promise<
     rootless,
     userns: rootless || has("userns"),
     seccomp: has("seccomp"),
+    selinux: has("selinux"),
     cgroup: info.CgroupVersion === "2" ? "v2" : info.CgroupVersion === "1" ? "v1" : "none",
     enforces: {
       cpu: info.CpuCfsQuota,

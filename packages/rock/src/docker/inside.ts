@@ -10,8 +10,12 @@ const STARTER =
 
 let program: Buffer | undefined;
 
-/** The argument vector of PID 1. */
-export const starterArgv = (): string[] => [initArgv()[0] ?? "perl", "-e", STARTER];
+/** The argument vector of PID 1. `perl`: how to begin it there. */
+export const starterArgv = (perl: readonly string[] = ["/usr/bin/perl"]): string[] => [
+  ...perl,
+  "-e",
+  STARTER,
+];
 
 /** What is written to PID 1 before the first frame. */
 export function programChunk(): Buffer {

@@ -9,6 +9,7 @@ import { DockerSnapshots } from "./docker-snapshots.ts";
 import { Engine } from "./engine.ts";
 import { EngineImages } from "./engine-images.ts";
 import { type EngineInfo, engineInfo } from "./engine-info.ts";
+import { toolboxFor } from "./engine-toolbox.ts";
 import { reapContainers } from "./reap.ts";
 import { findSocket } from "./socket.ts";
 
@@ -35,7 +36,8 @@ export interface OpenEngine {
   readonly engine: Engine;
   readonly info: EngineInfo;
   readonly images: EngineImages;
-  readonly host: ContainerHost;
+  /** Its toolbox is dropped where the engine turns out not to reach it. */
+  host: ContainerHost;
   readonly snapshots: DockerSnapshots;
 }
 
@@ -52,11 +54,12 @@ export async function openEngine(home: string, options: DockerDriverOptions): Pr
     if (missing.length > 0) throw unenforceable(missing);
     const seccomp = accepted.has("seccomp") ? undefined : seccompOption(engine, home);
     const isPodman = engine.version.name === "podman";
-    const host = {
+    const host: ContainerHost = {
       engine,
       seccomp,
       diskLimit: info.enforces.disk && !accepted.has("disk"),
       processUlimit: isPodman && !info.rootless ? PODMAN_PROCESSES : undefined,
+      toolbox: toolboxFor(engine, info, home),
     };
     await reapContainers(engine);
     const images = new EngineImages(engine);
