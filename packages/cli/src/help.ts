@@ -8,11 +8,11 @@ const WIDTH = 100;
 export function commandHelp(command: Command): string {
   const { usage } = command;
   const own = Object.keys(usage.options).length > 0;
-  const parts = [
-    `usage: ale ${command.name}${usage.positionals === "" ? "" : ` ${usage.positionals}`}${own ? " [options]" : ""}`,
-    "",
-    wrap(command.summary, ""),
-  ];
+  const positionals = usage.positionals === "" ? "" : ` ${usage.positionals}`;
+  const options = own ? " [options]" : "";
+  // What comes after another program's name is that program's.
+  const order = usage.positionals.endsWith("COMMAND...") ? options + positionals : positionals + options;
+  const parts = [`usage: ale ${command.name}${order}`, "", wrap(command.summary, "")];
   if (own) parts.push("", "options:", optionTable(usage.options));
   parts.push("", "every command:", optionTable(GLOBAL_OPTIONS));
   if (usage.notes !== undefined) parts.push("", usage.notes.trim());

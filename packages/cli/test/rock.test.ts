@@ -210,7 +210,31 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect((await exec([box, "no-such-program"])).exitCode).not.toBe(0);
     const late = await exec(["--timeout", "300ms", box, "--", "sleep", "100"]);
     expect([late.exitCode, late.stderr]).toEqual([124, "the time was up\n"]);
-    expect((await exec(["nope", "true"])).exitCode).toBe(2);
+    const nobody = await exec(["nope", "true"]);
+    expect([nobody.exitCode, nobody.stderr]).toEqual([
+      2,
+      "error: there is no sandbox nope\nnext:  ale rock ls --all shows them\n",
+    ]);
+  });
+
+  test("refuses options of ale where the program is expected", async () => {
+    const misplaced = await exec([box, "-u", "root", "--", "id"]);
+    expect(misplaced.exitCode).toBe(2);
+    expect(misplaced.stderr).toContain(`options of ale come before ${box}`);
+    expect((await ale(home, "rock", "exec", "--help")).stdout).toContain(
+      "ale rock exec [options] ID COMMAND",
+    );
+  });
+
+  test("refuses sizes by the name of their option, and limits above the host in figures for people", async () => {
+    const create = (...argv: string[]) => ale(home, "rock", "create", "ale/base", ...argv);
+    const odd = await create("--memory", "8q");
+    expect([odd.exitCode, odd.stderr]).toEqual([
+      2,
+      'error: --memory: "8q" is no size\nnext:  write it as 512m, 8g or 64KiB\n',
+    ]);
+    const large = await create("--memory", "100t");
+    expect(large.stderr).toMatch(/memory of 104857600 MiB asked for, this host has \d+ MiB/);
   });
 
   test("Ctrl-C interrupts the program, whose exit code is then ours", async () => {
@@ -263,6 +287,15 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect(statSync(join(work, "renamed")).mode & 0o777).toBe(0o750);
     const missing = await cp(`${box}:/nope`, work);
     expect([missing.exitCode, missing.stderr]).toEqual([2, "error: in the sandbox: /nope: not found\n"]);
+    const onto = await cp(`${box}:/work/src`, join(work, "renamed"));
+    expect([onto.exitCode, onto.stderr]).toEqual([2, expect.stringContaining("is a file here")]);
+    for (const path of ["/work/src", "/work/a"]) {
+      const nowhere = await cp(`${box}:${path}`, join(work, "no/where"));
+      expect([nowhere.exitCode, nowhere.stderr]).toEqual([
+        2,
+        expect.stringContaining("there is no directory"),
+      ]);
+    }
   });
 
   test("copies archives through pipes", async () => {
@@ -403,7 +436,11 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
 
   test("gc leaves alone what a living server owns", async () => {
     const collected = await ale(home, "rock", "gc", "--json");
-    expect(collected.json()).toMatchObject({ reaped: [], failures: [] });
+    expect(collected.json()).toMatchObject({
+      reaped: [],
+      alive: expect.arrayContaining([box]),
+      failures: [],
+    });
     expect((await ale(home, "rock", "exec", box, "--json", "--", "true")).exitCode).toBe(0);
   });
 });

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -194,6 +194,16 @@ describe("the table of named environments", () => {
     ]);
     rmSync(directory, { recursive: true });
   });
+});
+
+test("the table of named environments can be read by its user only, whatever it was before", () => {
+  const directory = mkdtempSync(join(tmpdir(), "ale-envhub-"));
+  const path = join(directory, "e.db");
+  writeFileSync(path, "", { mode: 0o644 });
+  using _ = new EnvHubStore(path);
+  for (const name of readdirSync(directory))
+    expect([name, statSync(join(directory, name)).mode & 0o077]).toEqual([name, 0]);
+  rmSync(directory, { recursive: true });
 });
 
 test("E2B's filter is written in two ways", () => {

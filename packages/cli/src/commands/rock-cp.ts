@@ -1,5 +1,5 @@
 import { createReadStream, createWriteStream, existsSync, mkdirSync, statSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { AleError, type Result } from "@ale/core";
 import { type FileError, packDirectory, type SandboxFiles, unpackDirectory } from "@ale/rock";
@@ -82,6 +82,7 @@ async function download(client: RockClient, { id, path }: Remote, to: string): P
   if (to === "-")
     return { entries: 1, bytes: await counted(must(await files.download(path)), process.stdout) };
   const into = isDirectory(to);
+  mayHold(to, into, type === "directory");
   if (type === "directory") {
     const target = into ? to : makeDirectory(to);
     return unpackDirectory(resolve(target), must(await files.download(path)), { strip: !into });
@@ -121,6 +122,17 @@ async function upload(
 
 const isDirectory = (path: string): boolean =>
   statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+
+/** Said before anything is asked of the sandbox. */
+function mayHold(to: string, into: boolean, directory: boolean): void {
+  if (into) return;
+  if (!isDirectory(dirname(resolve(to))))
+    throw usageError(`there is no directory ${dirname(resolve(to))} here`, "make it first, with mkdir -p");
+  if (directory && existsSync(to))
+    throw usageError(`${to} is a file here, and a directory cannot take its place`, "choose another name");
+  if (!directory && to.endsWith("/"))
+    throw usageError(`there is no directory ${to} here`, "make it first, with mkdir -p");
+}
 
 function makeDirectory(path: string): string {
   mkdirSync(path);

@@ -1,4 +1,4 @@
-import type { SandboxCreate } from "@ale/rock/client";
+import { parseByteSize, type SandboxCreate } from "@ale/rock/client";
 import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts";
 import type { Command } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -50,8 +50,8 @@ function requestOf(
   if (cpus !== undefined && !(cpus > 0)) throw usageError(`--cpus: ${values.cpus} is no number above 0`);
   const limits = defined({
     cpus,
-    memoryBytes: values.memory,
-    diskBytes: values.disk,
+    memoryBytes: size("--memory", values.memory),
+    diskBytes: size("--disk", values.disk),
     pids: wholeNumber("--pids", values.pids, { min: 1 }),
     lifetimeMs: parseDuration("--lifetime", values.lifetime),
   });
@@ -67,6 +67,12 @@ function requestOf(
       labels: pairs("--label", values.label),
     }),
   };
+}
+
+/** The server reads it; here it is only refused by the name that it was given under. */
+function size(name: string, text: string | undefined): string | undefined {
+  if (text === undefined || parseByteSize(text) !== undefined) return text;
+  throw usageError(`${name}: ${JSON.stringify(text)} is no size`, "write it as 512m, 8g or 64KiB");
 }
 
 function defined<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {

@@ -39,6 +39,8 @@ export const rockExec: Command = {
   async run(argv, io, signal) {
     const { values, id, command } = parseWithCommand(usage, argv);
     if (command.length === 0) throw usageError("COMMAND is missing", `ale rock exec ${id} -- uname -a`);
+    if (command[0]!.startsWith("-"))
+      throw usageError(`${command[0]} is no program`, `options of ale come before ${id}`);
     const env = pairs("--env", values.env);
     const timeoutMs = parseDuration("--timeout", values.timeout);
     const request: ExecRequest = {

@@ -27,13 +27,15 @@ export const rockGc: Command = {
     for (const id of report.reaped.slice(0, SHOWN)) io.print(`removed ${id}`);
     if (report.reaped.length > SHOWN) io.print(`and ${report.reaped.length - SHOWN} more`);
     await settleDead(io.home);
-    const { orphans } = inspectHost(io.home);
+    const { orphans, spaces } = inspectHost(io.home);
+    const served = spaces.filter(({ kind, owned }) => kind === "durable" && owned);
+    const living = [...report.alive, ...served.flatMap(({ sandboxes }) => sandboxes)];
     for (const { id, what } of report.failures) io.print(`${io.paint("red", "failed")} ${id}: ${what}`);
     for (const { type, what } of orphans) io.print(`${io.paint("red", "left")} ${type} ${what}`);
     const failed = report.failures.length + orphans.length > 0;
-    const alive = `${report.alive.length} of living owners left alone`;
+    const alive = `${living.length} of living owners left alone`;
     io.print(`${report.reaped.length} removed, ${alive}, ${orphans.length} orphans left`);
-    io.result({ reaped: report.reaped, alive: report.alive, failures: report.failures, orphans });
+    io.result({ reaped: report.reaped, alive: living, failures: report.failures, orphans });
     return failed ? EXIT.failed : EXIT.ok;
   },
 };

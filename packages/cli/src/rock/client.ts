@@ -7,6 +7,8 @@ export async function withRock<T>(io: Io, work: (client: RockClient) => Promise<
   const client = connect(io);
   try {
     return await work(client);
+  } catch (error) {
+    throw inCommands(error);
   } finally {
     await client.close();
   }
@@ -24,4 +26,18 @@ function connect(io: Io): RockClient {
       cause: error,
     });
   }
+}
+
+/** What a server says to do is said for every client; here it is a command. */
+const COMMANDS: Readonly<Record<string, string>> = {
+  "list the sandboxes": "ale rock ls --all shows them",
+  "list the snapshots": "ale rock snapshot ls shows them",
+  "restart it": "ale rock start ID starts it again, with its files",
+  "create a new sandbox": "ale rock create IMAGE makes another",
+};
+
+function inCommands(error: unknown): unknown {
+  if (!(error instanceof AleError)) return error;
+  const next = COMMANDS[error.next ?? ""];
+  return next === undefined ? error : new AleError(error.code, error.message, { next, cause: error });
 }

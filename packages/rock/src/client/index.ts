@@ -1,3 +1,4 @@
+export { parseByteSize } from "../wire/byte-size.ts";
 export type { ExecBody, SandboxCreate, SandboxView } from "../wire/schemas.ts";
 export {
   connectLocal,

@@ -59,13 +59,15 @@ export function usageOf(records: Iterable<SandboxRecord>): Usage {
 
 /** Throws an AleError `limits-above-host`: such a sandbox could never have what it asks for. */
 export function refuseAboveHost(limits: Limits, host: HostLimits): void {
-  const refuse = (what: string, asked: number, has: number): never => {
+  const refuse = (what: string, asked: number | string, has: number | string): never => {
     throw new AleError("limits-above-host", `${what} ${asked} asked for, this host has ${has}`, {
       next: `ask for at most ${has}`,
     });
   };
   if (limits.cpus > host.cpus) refuse("cpus", limits.cpus, host.cpus);
-  if (limits.memoryBytes > host.memoryBytes) refuse("memoryBytes", limits.memoryBytes, host.memoryBytes);
+  const mib = (bytes: number): string => `${Math.floor(bytes / 2 ** 20)} MiB`;
+  if (limits.memoryBytes > host.memoryBytes)
+    refuse("memory of", mib(limits.memoryBytes), mib(host.memoryBytes));
 }
 
 /** Throws an AleError `quota-exceeded` that names the quota, what is used and what was asked for. `resume`: it has its files already. */

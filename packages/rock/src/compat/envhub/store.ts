@@ -1,3 +1,4 @@
+import { chmodSync, closeSync, existsSync, openSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { z } from "zod";
 
@@ -43,6 +44,9 @@ export class EnvHubStore implements Disposable {
   /** `path`: the database file, made where missing. */
   constructor(path: string, options: { readonly defaultImage?: string; readonly now?: () => string } = {}) {
     this.#now = options.now ?? (() => new Date().toISOString());
+    // What tenants named is nobody else's; SQLite gives its side files the mode of this one.
+    closeSync(openSync(path, "a", 0o600));
+    for (const file of [path, `${path}-wal`, `${path}-shm`]) if (existsSync(file)) chmodSync(file, 0o600);
     this.#db = new DatabaseSync(path);
     this.#db.exec(
       `PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 5000;
