@@ -47,14 +47,18 @@ $handlers{files} = sub {
   my ($id, $timeout, $credit, $operation, @arguments) = @_;
   my $job = { id => $id, mode => 'stream', who => [0, 0, 0], deadline => now() + $timeout / 1000, tty => '' };
   run_job($job, '/', $credit, 'open', '', sub {
-    # All but its streams and the watches, and with them the pipe whose end says that it has begun.
-    my $kept = $reads ? fileno $reads : 2;
-    syscall($N{close_range}, 3, $kept - 1, 0) if $kept > 3;
-    syscall($N{close_range}, $kept + 1, 0xffffffff, 0);
+    close_all(); # and with it the pipe whose end says that it has begun
     serve_files($operation, @arguments);
     syscall($SYS->{exit_group}, 0);
   });
 };
+
+# All but its streams and the watches.
+sub close_all {
+  my $kept = $reads ? fileno $reads : 2;
+  syscall($N{close_range}, 3, $kept - 1, 0) if $kept > 3;
+  syscall($N{close_range}, $kept + 1, 0xffffffff, 0);
+}
 
 # --- in the child: talking ------------------------------------------------------------------------------------------------------------
 
@@ -77,7 +81,9 @@ sub serve_files {
   my ($operation, @arguments) = @_;
   my @said = eval { $operations{$operation}->(@arguments) };
   my $why = $@;
-  # What was read here is forgotten before the driver hears of the end, for then readers count again.
+  # What was read here is forgotten before the driver hears of the end, for then readers count again. A file that was still open would be
+  # closed, and so read, after that.
+  close_all();
   inotify_events($reads) if $reads;
   if (ref $why) { answer('error', @$why) }
   elsif ($why) { answer('error', 'unsafe-path', '', $why) }
