@@ -327,44 +327,47 @@ describe.skipIf(obstacle)(suite("a hostile sandbox"), () => {
       ln -sfn ${outside} a; mv b/sub other/ 2>/dev/null; rm -rf b; rm -f a; ln -s ${victim} a; rm -f a; rm -rf other/sub
     done) >/dev/null 2>&1 &`;
 
-  test("that renames while files are worked on never gets the host to touch another file", async () => {
-    await using box = await sandbox({ limits: { cpus: 2, lifetimeMs: 60_000 } });
-    await box.shell.run(flipping);
-    const { files } = box;
-    const calls: ((n: number) => Promise<unknown>)[] = [
-      () => files.stat("/work/a", { followLinks: true }),
-      () => files.read("/work/a/victim"),
-      () => files.list("/work", { recursive: true }),
-      () => files.write("/work/a/victim", "from outside"),
-      () => files.write("/work/a", "from outside"),
-      (n) => files.makeDirectory(`/work/a/new${n}`),
-      () => files.remove("/work/a", { recursive: true }),
-      () => files.remove("/work/a/victim"),
-      () => files.move("/work/a", "/work/c", { overwrite: true }),
-      () => files.move("/work/a/victim", "/work/d", { overwrite: true }),
-      () => files.changeMode("/work/a", 0o777, { recursive: true }),
-      () => files.changeMode("/work", 0o755, { recursive: true }),
-      () => files.changeOwner("/work/a", "agent", { recursive: true }),
-      () => files.changeOwner("/work", "agent", { recursive: true }),
-      async () => {
-        const archive = await files.download("/work");
-        if (archive.ok) expect((await collect(archive.value)).includes("untouched")).toBe(false);
-      },
-      async () => {
-        const stream = await files.readStream("/work/a/victim");
-        if (stream.ok) expect((await collect(stream.value)).includes("untouched")).toBe(false);
-      },
-    ];
-    const until = Date.now() + 4_000;
-    let rounds = 0;
-    for (; Date.now() < until; rounds++)
-      for (const call of calls)
-        await call(rounds).then((result) => {
-          const read = result as Result<unknown, FileError> | undefined;
-          if (read?.ok && read.value instanceof Uint8Array) expect(text(read.value)).not.toBe("untouched");
-        });
-    expect(rounds).toBeGreaterThan(3);
-  });
+  test.skipIf(isOtherDriver())(
+    "that renames while files are worked on never gets the host to touch another file",
+    async () => {
+      await using box = await sandbox({ limits: { cpus: 2, lifetimeMs: 60_000 } });
+      await box.shell.run(flipping);
+      const { files } = box;
+      const calls: ((n: number) => Promise<unknown>)[] = [
+        () => files.stat("/work/a", { followLinks: true }),
+        () => files.read("/work/a/victim"),
+        () => files.list("/work", { recursive: true }),
+        () => files.write("/work/a/victim", "from outside"),
+        () => files.write("/work/a", "from outside"),
+        (n) => files.makeDirectory(`/work/a/new${n}`),
+        () => files.remove("/work/a", { recursive: true }),
+        () => files.remove("/work/a/victim"),
+        () => files.move("/work/a", "/work/c", { overwrite: true }),
+        () => files.move("/work/a/victim", "/work/d", { overwrite: true }),
+        () => files.changeMode("/work/a", 0o777, { recursive: true }),
+        () => files.changeMode("/work", 0o755, { recursive: true }),
+        () => files.changeOwner("/work/a", "agent", { recursive: true }),
+        () => files.changeOwner("/work", "agent", { recursive: true }),
+        async () => {
+          const archive = await files.download("/work");
+          if (archive.ok) expect((await collect(archive.value)).includes("untouched")).toBe(false);
+        },
+        async () => {
+          const stream = await files.readStream("/work/a/victim");
+          if (stream.ok) expect((await collect(stream.value)).includes("untouched")).toBe(false);
+        },
+      ];
+      const until = Date.now() + 4_000;
+      let rounds = 0;
+      for (; Date.now() < until; rounds++)
+        for (const call of calls)
+          await call(rounds).then((result) => {
+            const read = result as Result<unknown, FileError> | undefined;
+            if (read?.ok && read.value instanceof Uint8Array) expect(text(read.value)).not.toBe("untouched");
+          });
+      expect(rounds).toBeGreaterThan(3);
+    },
+  );
 
   test("that keeps filling a directory does not keep its removal going for ever", async () => {
     await using box = await sandbox({ limits: { cpus: 2 } });

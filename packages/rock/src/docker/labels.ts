@@ -4,7 +4,7 @@ import { isAlive, type Owner, ownerName, parseOwnerName, self } from "../host/ow
 /** What is written on containers, images and volumes of the engine, so that another process knows whose they are. */
 
 export const LABEL = {
-  /** "sandbox", "snapshot" or "interpreter". */
+  /** "sandbox" or "snapshot". */
   kind: "ale.rock.kind",
   id: "ale.rock.id",
   /** Host name, then what `ownerName` makes of the process. */
