@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { baseImage } from "@ale/rock";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ale, removeHome, temporaryHome, whyNoSandbox, workingHome } from "./support.ts";
 
@@ -101,6 +102,13 @@ describe("ale rock without a server", () => {
     const outcome = await ale(await temporaryHome(), "rock", ...argv);
     expect(outcome.exitCode).toBe(2);
     expect(outcome.stderr).toContain(message);
+  });
+
+  test("does not ask again for a base image that is there", async () => {
+    const home = await temporaryHome();
+    expect((await ale(home, "rock", "image", "ls")).stdout).toContain("ale setup image");
+    mkdirSync(baseImage(home).rootfs, { recursive: true });
+    expect((await ale(home, "rock", "image", "ls")).stdout).toContain("no images but ale/base");
   });
 
   test("makes, lists and revokes tokens before the first start", async () => {

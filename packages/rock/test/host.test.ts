@@ -12,6 +12,7 @@ import { isAlive, ownerName, parseOwnerName, self, startTimeOf } from "../src/ho
 import { debianSources, parseDeb822, parseOneLine } from "../src/image/apt.ts";
 import { debianSuite } from "../src/image/image.ts";
 import { probeHost } from "../src/index.ts";
+import { refuseOversized } from "../src/oci/capacity.ts";
 import { fitsInMemory } from "../src/oci/layer.ts";
 import { ociConfig } from "../src/oci/oci-config.ts";
 import { seccompProfile } from "../src/oci/seccomp.ts";
@@ -157,6 +158,13 @@ describe("small parts", () => {
   test("files live in memory only if they leave half of it to the processes", () => {
     expect(fitsInMemory(Limits.parse({ memoryBytes: 100, diskBytes: 50 }))).toBe(true);
     expect(fitsInMemory(Limits.parse({ memoryBytes: 100, diskBytes: 51 }))).toBe(false);
+  });
+
+  test("where the disk is full, room is asked for and no sandbox of nothing", () => {
+    const limits = Limits.parse({ memoryBytes: 100, diskBytes: 2 ** 30 });
+    expect(() => refuseOversized(limits, { cpus: 64, memoryBytes: 2 ** 30, diskBytes: 0 })).toThrow(
+      expect.objectContaining({ code: "limits-above-host", next: expect.stringMatching(/^free some disk/) }),
+    );
   });
 
   test("a limiter serves in turn, forgets those who gave up, and survives failures", async () => {

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import {
   type BuildProgress,
+  baseImage,
   bootstrapImage,
   buildImage,
   type ExportFormat,
@@ -309,7 +310,12 @@ const list: Command = {
       { title: "" },
     ];
     const [head = "", ...body] = table(columns, rows);
-    if (rows.length === 0) io.print("no images; ale/base comes with: ale setup image");
+    if (rows.length === 0)
+      io.print(
+        existsSync(baseImage(io.home).rootfs)
+          ? "no images but ale/base, which is listed as soon as another one stands on it"
+          : "no images; ale/base comes with: ale setup image",
+      );
     else for (const line of [io.paint("dim", head), ...body]) io.print(line);
     const unused = disk.unusedBytes > 0 ? `, ${bytes(disk.unusedBytes)} unused (ale rock image prune)` : "";
     io.print(`${bytes(disk.layerBytes)} of layers, ${bytes(disk.blobBytes)} as fetched${unused}`);

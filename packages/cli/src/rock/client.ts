@@ -33,6 +33,7 @@ const COMMANDS: Readonly<Record<string, string>> = {
   "list the sandboxes": "ale rock ls --all shows them",
   "list the snapshots": "ale rock snapshot ls shows them",
   "restart it": "ale rock start ID starts it again, with its files",
+  "send the header Authorization: Bearer TOKEN": "set ALE_ROCK_TOKEN to a token of that server",
   "create a new sandbox": "ale rock create IMAGE makes another",
 };
 

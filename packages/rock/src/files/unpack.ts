@@ -237,7 +237,9 @@ export const bad = (path: string, message: string): Refusal => new Refusal("bad-
 /** What an archive asks for and cannot have is its own fault; a full disk is not. */
 function inArchive(error: unknown, name: string, path: string): unknown {
   if (error instanceof RangeError) return bad(path, `${name}: ${error.message}`);
-  if (error instanceof Refusal || errnoOf(error) === "") return error;
+  const code = errnoOf(error);
+  // Bytes that cannot be decompressed fail the whole archive, not this name in it.
+  if (error instanceof Refusal || code === "" || code.startsWith("Z_")) return error;
   const { type, message } = fileError(error, path);
   if (type === "disk-full" || type === "sandbox-gone") return error;
   return bad(path, `${name} cannot be put there: ${message ?? type}`);

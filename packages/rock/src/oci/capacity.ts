@@ -32,11 +32,10 @@ export function refuseOversized(limits: Limits, host: Capacity): void {
       String(host.memoryBytes),
     );
   if (!fitsInMemory(limits) && limits.diskBytes > host.diskBytes)
-    throw oversized(
-      "diskBytes",
-      mib(limits.diskBytes),
-      `${mib(host.diskBytes)} of free disk`,
-      String(host.diskBytes),
+    throw new AleError(
+      "limits-above-host",
+      `limits.diskBytes asks for ${mib(limits.diskBytes)}; this host has ${mib(host.diskBytes)} of free disk`,
+      { next: "free some disk space below ALE_HOME, or lower limits.diskBytes" },
     );
 }
 
