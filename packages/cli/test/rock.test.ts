@@ -264,6 +264,21 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect((await ale(home, "rock", "shell", box)).stderr).toContain("this is no terminal");
   });
 
+  test("a terminal says why its program ended where that was not its own doing", async () => {
+    const late = await inTerminal(
+      home,
+      `ALE rock exec -t --timeout 300ms ${box} -- sleep 60; echo code=$?`,
+      [],
+    );
+    expect(late.stdout).toMatch(/the time was up\r\ncode=124/);
+    const other = (await ale(home, "rock", "create", "ale/base")).stdout.trim();
+    const shell = inTerminal(home, `ALE rock shell ${other}; echo code=$?`, []);
+    const programs = () => ale(home, "rock", "exec", "--json", other, "--", "ps", "-eo", "args");
+    while (!(await programs()).stdout.includes("bash -l"));
+    await ale(home, "rock", "stop", other);
+    expect((await shell).stdout).toMatch(/\r\nthe sandbox ended\r\ncode=137/);
+  });
+
   test("a program in a terminal of its own", async () => {
     const done = await inTerminal(home, `ALE rock exec -t ${box} -- sh -c "tty; exit 5"; echo code=$?`, []);
     expect(done.stdout).toContain("/dev/pts/");

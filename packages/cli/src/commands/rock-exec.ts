@@ -5,7 +5,15 @@ import type { Io } from "../io.ts";
 import { withRock } from "../rock/client.ts";
 import { parseWithCommand } from "../rock/command-after.ts";
 import { pairs, parseDuration } from "../rock/format.ts";
-import { attachTerminal, copy, takeInterrupts, terminalSize } from "../rock/terminal.ts";
+import {
+  attachTerminal,
+  copy,
+  handedOn,
+  KILLED,
+  TIMED_OUT,
+  takeInterrupts,
+  terminalSize,
+} from "../rock/terminal.ts";
 
 const usage = defineUsage({
   positionals: "ID COMMAND...",
@@ -27,10 +35,6 @@ program's; write -- before it where it has options that ale knows too. Ctrl-C in
 Under --json the output is collected and nothing is passed to the program.
 example: tar -c src | ale rock exec ID -- tar -x -C /work`,
 });
-
-/** As timeout(1) has it. */
-const TIMED_OUT = 124;
-const KILLED = 137;
 
 export const rockExec: Command = {
   name: "rock exec",
@@ -60,7 +64,7 @@ export const rockExec: Command = {
       if (values.tty) {
         const program = await sandbox.start({ ...request, tty: terminalSize(), stdin: true });
         const ended = await attachTerminal(program);
-        if (ended.type === "exited") return ended.exitCode;
+        if (ended.type === "exited") return handedOn(ended.exit, io, "\r\n");
         io.note("detached: the program was ended");
         return KILLED;
       }
@@ -80,9 +84,7 @@ async function stream(program: Process, stdin: boolean, io: Io, signal: AbortSig
   try {
     await Promise.all([copy(program.stdout, process.stdout), copy(program.stderr, process.stderr)]);
     const exit = await program.exit;
-    if (exit.reason === "sandbox-gone") io.note("the sandbox ended");
-    if (exit.reason === "timeout") io.note("the time was up");
-    return exit.exitCode ?? (exit.reason === "timeout" ? TIMED_OUT : KILLED);
+    return handedOn(exit, io);
   } finally {
     signal.removeEventListener("abort", end);
     if (feeding !== undefined) process.stdin.destroy();

@@ -2,7 +2,7 @@ import { defineUsage, parseArguments, usageError } from "../args.ts";
 import type { Command } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withRock } from "../rock/client.ts";
-import { attachTerminal, terminalSize } from "../rock/terminal.ts";
+import { attachTerminal, handedOn, terminalSize } from "../rock/terminal.ts";
 
 const usage = defineUsage({
   positionals: "ID",
@@ -34,9 +34,14 @@ export const rockShell: Command = {
       const program = await sandbox.terminal(terminalSize(), options, signal);
       io.note(io.paint("dim", "Ctrl-] leaves the shell"));
       const ended = await attachTerminal(program);
-      if (ended.type === "detached") io.note(`\r\nleft; the sandbox goes on`);
-      io.result(ended);
-      return ended.type === "exited" ? ended.exitCode : EXIT.ok;
+      if (ended.type === "detached") {
+        io.note(`\r\nleft; the sandbox goes on`);
+        io.result(ended);
+        return EXIT.ok;
+      }
+      const exitCode = handedOn(ended.exit, io, "\r\n");
+      io.result({ type: ended.type, exitCode });
+      return exitCode;
     });
   },
 };

@@ -1,4 +1,5 @@
-import type { Process, TerminalSize } from "@ale/rock";
+import type { Process, ProcessExit, TerminalSize } from "@ale/rock";
+import type { Io } from "../io.ts";
 
 /** This process's own terminal, lent to a program in a sandbox. */
 
@@ -10,7 +11,20 @@ export const terminalSize = (): TerminalSize => ({
   rows: Math.max(1, process.stdout.rows ?? 24),
 });
 
-export type Attached = { readonly type: "exited"; readonly exitCode: number } | { readonly type: "detached" };
+export type Attached =
+  | { readonly type: "exited"; readonly exit: ProcessExit }
+  | { readonly type: "detached" };
+
+/** As timeout(1) has it. */
+export const TIMED_OUT = 124;
+export const KILLED = 137;
+
+/** The exit code that a command hands on. What ended a program that did not end by itself is said. */
+export function handedOn(exit: ProcessExit, io: Io, newLine = ""): number {
+  if (exit.reason === "sandbox-gone") io.note(`${newLine}the sandbox ended`);
+  if (exit.reason === "timeout") io.note(`${newLine}the time was up`);
+  return exit.exitCode ?? (exit.reason === "timeout" ? TIMED_OUT : KILLED);
+}
 
 /** Ends with the program or with the detach key. The terminal is as it was afterwards, whatever happens. */
 export async function attachTerminal(program: Process): Promise<Attached> {
@@ -32,10 +46,9 @@ export async function attachTerminal(program: Process): Promise<Attached> {
   stdin.on("data", onData).on("end", onEnd).resume();
   stdout.on("resize", onResize);
   try {
-    const ended = copy(program.stdout, stdout).then(async (): Promise<Attached> => {
-      const exit = await program.exit;
-      return { type: "exited", exitCode: exit.exitCode ?? 137 };
-    });
+    const ended = copy(program.stdout, stdout).then(
+      async (): Promise<Attached> => ({ type: "exited", exit: await program.exit }),
+    );
     return await Promise.race([ended, detached.promise]);
   } finally {
     stdin.off("data", onData).off("end", onEnd).pause();
