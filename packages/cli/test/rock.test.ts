@@ -333,6 +333,11 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect(cut.stderr).toMatch(/entr(y is|ies are) in place/);
   });
 
+  test("an archive on stdout is nothing but the archive", async () => {
+    const both = await ale(home, "rock", "cp", `${box}:/work`, "-", "--json");
+    expect([both.exitCode, both.json()]).toMatchObject([2, { error: { code: "usage" } }]);
+  });
+
   test("a copy that comes out of a hostile sandbox stays in its directory", async () => {
     const program = `mkdir -p evil; ln -sfn ${work} evil/out; ln -sf ${work}/victim evil/f`;
     await ale(home, "rock", "exec", box, "--json", "--", "sh", "-c", program);
@@ -386,6 +391,7 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect((await ale(home, "rock", "stop", id)).stdout).toBe("phoenix\n");
     expect((await ale(home, "rock", "ls")).stdout).not.toContain("phoenix");
     expect((await ale(home, "rock", "ls", "--all")).stdout).toMatch(/phoenix +stopped/);
+    expect((await ale(home, "rock", "cp", `${id}:/work/f`, work)).stderr).toContain("next:  ale rock start");
     expect((await ale(home, "rock", "start", id)).exitCode).toBe(0);
     expect((await ale(home, "rock", "exec", id, "--json", "--", "cat", "f")).json()).toMatchObject({
       stdout: "kept\n",

@@ -112,6 +112,11 @@ describe.skipIf(obstacle)(suite("the native API"), () => {
     const headers = { "content-type": "application/json" };
     const broken = await server.call("POST", "/v1/sandboxes", Buffer.from("{"), { headers });
     expect(broken).toMatchObject({ status: 400, body: { code: "request-invalid" } });
+    const form = { "content-type": "application/x-www-form-urlencoded" };
+    expect(await server.call("POST", "/v1/sandboxes", Buffer.from("a=1"), { headers: form })).toMatchObject({
+      status: 400,
+      body: { code: "request-invalid", next: expect.stringContaining("application/json") },
+    });
     const big = Buffer.alloc(33 * 2 ** 20, 0x20);
     const answer = await server.call("POST", "/v1/sandboxes", big, { headers }).catch((error) => error);
     // The server may have closed before the last byte of the body was sent; it never reads it all.

@@ -46,6 +46,8 @@ export const rockCp: Command = {
         "one of FROM and TO must be in a sandbox, the other here",
         "ale rock cp FILE ID:/PATH",
       );
+    if (to === "-" && io.json)
+      throw usageError("stdout is the archive, and has no room for --json", "copy into a file instead");
     const owner = values.user === undefined ? {} : { user: values.user };
     const copied = await withRock(io, (client) =>
       source !== undefined ? download(client, source, to) : upload(client, from, target!, owner),
@@ -73,6 +75,7 @@ function must<T>(result: Result<T, FileError>): T {
   throw new AleError(
     `file-${type}`,
     what.includes(path) ? `in the sandbox: ${what}` : `${path} in the sandbox: ${what}`,
+    type === "sandbox-gone" ? { next: "ale rock start ID starts one again that was stopped" } : {},
   );
 }
 

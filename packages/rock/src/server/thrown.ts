@@ -21,6 +21,12 @@ export function errorOf(error: unknown): { readonly error: AleError; readonly is
         next: "send files as streams: PUT …/files/content, or a tar by PUT …/files/archive",
       }),
     };
+  if (code === "FST_ERR_CTP_INVALID_MEDIA_TYPE")
+    return {
+      error: new AleError("request-invalid", "the body's Content-Type is not one that this route reads", {
+        next: "send JSON with the header Content-Type: application/json, a file's bytes with application/octet-stream",
+      }),
+    };
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500)
     return { error: new AleError("request-invalid", message) };
   if (code === "ENOSPC" || code === "EDQUOT")
