@@ -43,6 +43,8 @@ export function percentile(values: readonly number[], p: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor((p / 100) * sorted.length))] ?? Number.NaN;
 }
 
+const ANSWER_MS = 20_000;
+
 /** A shell that starts programs for the references, so that they do not pay for the spawn of a large Node process. */
 export class OrderShell {
   readonly #child: ChildProcessWithoutNullStreams;
@@ -65,8 +67,12 @@ export class OrderShell {
 
   /** Gives an order that prints one line, and waits for the line. */
   line(order: string): Promise<string> {
-    return new Promise((resolve) => {
-      this.#waiting.push(resolve);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`no answer to: ${order}`)), ANSWER_MS);
+      this.#waiting.push((line) => {
+        clearTimeout(timer);
+        resolve(line);
+      });
       this.#child.stdin.write(`${order}\n`);
     });
   }

@@ -55,7 +55,7 @@ async function ourStart(driver: OciDriver): Promise<number> {
 }
 
 interface Bundle {
-  readonly path: string;
+  readonly paths: readonly string[];
   readonly rootfs: string;
   /** The driver's folder. */
   readonly space: string;
@@ -70,11 +70,15 @@ async function bareBundle(driver: OciDriver, dir: string): Promise<Bundle> {
   const box = await driver.create(plain());
   const { space, config } = bundleOf(driver.home, box.id);
   config.process.args = ["/bin/echo", "hello"];
-  config.linux.cgroupsPath = "/ale-bench/bare";
-  const path = join(dir, "bundle");
-  mkdirSync(path);
-  writeFileSync(join(path, "config.json"), JSON.stringify(config));
-  return { path, rootfs: config.root.path, space, release: () => box.destroy() };
+  // One for each that runs at a time, with control groups of its own.
+  const paths = Array.from({ length: 8 }, (_, i) => {
+    const path = join(dir, `bundle-${i}`);
+    mkdirSync(path);
+    config.linux.cgroupsPath = `/ale-bench/bare-${i}`;
+    writeFileSync(join(path, "config.json"), JSON.stringify(config));
+    return path;
+  });
+  return { paths, rootfs: config.root.path, space, release: () => box.destroy() };
 }
 
 /** The configuration of a living sandbox. The launcher sees its folder at another place than everybody else does. */
@@ -83,8 +87,8 @@ function bundleOf(home: string, id: string) {
     for (const path of globSync(join(space, ".layers", "*", "bundle", "config.json"))) {
       const text = readFileSync(path, "utf8");
       const root: string = JSON.parse(text).root.path;
-      if (root.endsWith(`/${id}/root`))
-        return { space, config: JSON.parse(text.replaceAll(root.slice(0, -`/${id}/root`.length), SEEN)) };
+      const at = root.indexOf(`/${id}/`);
+      if (at >= 0) return { space, config: JSON.parse(text.replaceAll(root.slice(0, at), SEEN)) };
     }
   throw new Error("the bundle of a living sandbox is not where it is looked for");
 }
@@ -92,7 +96,9 @@ function bundleOf(home: string, id: string) {
 function bareStart(shells: readonly OrderShell[], bundle: Bundle, id: string, i: number): Promise<number> {
   const shell = shells[i % shells.length]!;
   return timed(async () => {
-    const said = await shell.line(`crun --cgroup-manager=cgroupfs run --bundle ${bundle.path} ${id} 2>&1`);
+    const said = await shell.line(
+      `crun --cgroup-manager=cgroupfs run --bundle ${bundle.paths[i % shells.length]} ${id} 2>&1`,
+    );
     if (said !== "hello") throw new Error(`the bare runtime failed: ${said}`);
   });
 }
