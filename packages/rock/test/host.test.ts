@@ -5,6 +5,7 @@ import { Limits } from "@ale/core";
 import { describe, expect, test } from "vitest";
 import { components } from "../src/files/tree.ts";
 import { missingControllers, parseCgroupMounts, probeCgroups } from "../src/host/cgroup.ts";
+import { hastenAttach } from "../src/host/cgroup-haste.ts";
 import { Limiter } from "../src/host/limiter.ts";
 import { mountsUnder, removeTree, unmountAside } from "../src/host/mounts.ts";
 import { MS_BIND, mount } from "../src/host/native.ts";
@@ -266,4 +267,11 @@ describe("the doctor's checks", () => {
 test("a thousand mounts may be detached at once", async () => {
   const detached = await Promise.all(Array.from({ length: 1_000 }, (_, i) => unmountAside(`/nowhere/${i}`)));
   expect(new Set(detached)).toEqual(new Set([false]));
+});
+
+test.skipIf(process.platform !== "linux")("hastening changes nothing", async () => {
+  const before = readFileSync("/proc/self/cgroup", "utf8");
+  hastenAttach();
+  await new Promise((done) => setTimeout(done, 60));
+  expect(readFileSync("/proc/self/cgroup", "utf8")).toBe(before);
 });

@@ -55,6 +55,10 @@ interface CgroupMount {
   readonly options: readonly string[];
 }
 
+/** Of this host. */
+export const cgroupMounts = (): CgroupMount[] =>
+  parseCgroupMounts(readFileSync("/proc/self/mountinfo", "utf8"));
+
 export function parseCgroupMounts(mountinfo: string): CgroupMount[] {
   return mountinfo.split("\n").flatMap((line) => {
     const [left, right] = line.split(" - ");

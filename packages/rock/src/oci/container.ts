@@ -4,6 +4,7 @@ import { AleError, ok } from "@ale/core";
 import type { ReadWatch } from "../files/read-watch.ts";
 import { Tree } from "../files/tree.ts";
 import { type CgroupHost, killGroup } from "../host/cgroup.ts";
+import { hastenAttach } from "../host/cgroup-haste.ts";
 import { addCounters, type GroupCounters, readCounters } from "../host/cgroup-stats.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
@@ -172,6 +173,7 @@ export class RunningContainer {
 
   /** Throws an AleError; then nothing is left, or, of one that is not `fresh`, the files. */
   async start(options: StartOptions): Promise<void> {
+    hastenAttach();
     const starting = this.#start(options);
     this.#quiet.settleAfter(starting);
     try {
