@@ -74,7 +74,8 @@ function judged(name: string, value: number, bound?: Bound): Pick<Result, "targe
     : { target: `${name}≥ ${limit(bound.atLeast)}`, holds: value >= bound.atLeast };
 }
 
-const limit = (value: number): string => (value < 1e-3 ? value.toExponential() : String(value));
+const limit = (value: number): string =>
+  value !== 0 && value < 1e-3 ? value.toExponential() : String(value);
 
 export function median(values: readonly number[]): number {
   if (values.length === 0) return Number.NaN;

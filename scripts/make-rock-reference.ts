@@ -5,12 +5,13 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { openApiOf } from "../packages/rock/src/server/openapi.ts";
-import { describedApp, referenceText } from "../packages/rock/src/server/reference.ts";
+import { approvalsApi } from "../packages/cli/src/rock/approvals-api.ts";
+import { ApprovalStore } from "../packages/guard/src/index.ts";
+import { describedApp, openApiOf, referenceText } from "../packages/rock/src/server/index.ts";
 
 const path = resolve(import.meta.dirname, "..", "docs", "reference", "rock-api.md");
 const directory = mkdtempSync(join(tmpdir(), "ale-reference-"));
-const app = await describedApp(directory);
+const app = await describedApp(directory, [approvalsApi(new ApprovalStore(directory))]);
 const text = referenceText(openApiOf(app));
 await app.close();
 rmSync(directory, { recursive: true });

@@ -14,6 +14,7 @@ readonly EXIT_MISSING=3 EXIT_ENVIRONMENT=4 EXIT_INTERRUPTED=130
 ALE_YES="${ALE_YES:-0}"
 ALE_JSON="${ALE_JSON:-0}"
 FOR_TESTS=0
+SANDBOXES_ONLY=0
 export ALE_HOME="${ALE_HOME:-$HOME/.ale}"
 
 # shellcheck source=scripts/jobs.sh
@@ -43,7 +44,7 @@ need_home() {
       "Make it writable, or choose another folder: ALE_HOME=/some/folder $0"
   fi
   local needed=1000 free
-  [ -x "$ALE_HOME/engine/venv/bin/python" ] || needed=4000
+  [ "$SANDBOXES_ONLY" = 1 ] || [ -x "$ALE_HOME/engine/venv/bin/python" ] || needed=4000
   free="$(df -Pm "$ALE_HOME" | awk 'NR == 2 { print $4 }')"
   if [ "${free:-0}" -lt "$needed" ]; then
     die $EXIT_MISSING "Only ${free:-0} MB are free on the disk of $ALE_HOME; about $needed MB are needed." \
@@ -148,8 +149,11 @@ need_test_tools() {
 
 check_needs() {
   need_node
-  need_python
+  [ "$SANDBOXES_ONLY" = 1 ] || need_python
   need_sandbox_tools
+  if is_rootless; then
+    command -v newuidmap >/dev/null || want_apt "sandboxes of an ordinary user" uidmap
+  fi
   [ "$FOR_TESTS" != 1 ] || need_test_tools
 }
 
@@ -157,6 +161,8 @@ check_needs() {
 # minutes to be told at the end.
 need_root_or_sudo() {
   [ "$(id -u)" != 0 ] || return 0
+  # An ordinary user's sandboxes need none, when nothing is to be installed.
+  ! { is_rootless && [ "${#APT_PACKAGES[@]}" = 0 ]; } || return 0
   if ! command -v sudo >/dev/null; then
     die $EXIT_MISSING "Sandboxes need root (namespaces, overlay mounts, cgroups), and there is neither root nor sudo here." \
       "Run this as root, for example in a virtual machine or a container that is allowed to mount."
@@ -174,6 +180,8 @@ need_root_or_sudo() {
   agree "Use sudo for these?"
 }
 
+is_rootless() { [ "$SANDBOXES_ONLY" = 1 ] && [ "$(id -u)" != 0 ]; }
+
 has_terminal() { { : </dev/tty; } 2>/dev/null; }
 
 # --------------------------------------------------------------------------------------------------------------- apt, sudo
@@ -182,7 +190,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # The same for our own programs, which need to know where things are.
 as_root_here() {
-  if [ "$(id -u)" = 0 ]; then "$@"; return; fi
+  if [ "$(id -u)" = 0 ] || is_rootless; then "$@"; return; fi
   sudo env PATH="$PATH" HOME="$HOME" ALE_HOME="$ALE_HOME" ALE_ENGINE_PYTHON="${ALE_ENGINE_PYTHON:-}" \
     ALE_SETUP_PHASES="${ALE_SETUP_PHASES:-}" "$@"
 }
@@ -300,9 +308,11 @@ setup_job_done() { # NAME EXIT_CODE SECONDS LOG
 }
 
 # Everything, in the order of dependence: system packages, then node packages and engine side by side, then the image.
-setup_all() { # [--dev]: also what the tests need
-  FOR_TESTS=0
-  [ "${1:-}" != --dev ] || FOR_TESTS=1
+setup_all() { # [--dev]: also what the tests need; [--sandboxes]: only what sandboxes need
+  case "${1:-}" in
+    --dev) FOR_TESTS=1 ;;
+    --sandboxes) SANDBOXES_ONLY=1 ;;
+  esac
   need_linux
   # After that, because macOS still ships a bash without associative arrays.
   declare -gA JOB_SECONDS=()
@@ -312,7 +322,7 @@ setup_all() { # [--dev]: also what the tests need
   one_setup_at_a_time
   trap interrupted INT TERM
   ensure_apt
-  start_job engine ensure_engine "$@"
+  if [ "$SANDBOXES_ONLY" = 0 ]; then start_job engine ensure_engine "$@"; fi
   if [ "$FOR_TESTS" = 1 ]; then start_job tools ensure_test_tools; fi
   if npm_is_fresh; then
     start_job image ensure_image

@@ -56,7 +56,8 @@ export async function rules(context: BenchContext): Promise<Result[]> {
   ];
 }
 
-function stream(count: number): Telemetry[] {
+/** Records of 64 busy sandboxes. */
+export function stream(count: number): Telemetry[] {
   const random = seededRandom("guard-rules");
   return Array.from({ length: count }, (_, i): Telemetry => {
     const kind = KINDS[random.int(KINDS.length)]!;

@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { compatApis, defaultHome, ensurePythonImage } from "../../packages/rock/src/index.ts";
+import { compatApis } from "../../packages/rock/src/compat/index.ts";
+import { defaultHome, ensurePythonImage } from "../../packages/rock/src/index.ts";
 import { serveRock } from "../../packages/rock/src/server/index.ts";
 import { type BenchContext, measured, median, type Result } from "../benchmark.ts";
 

@@ -7,7 +7,7 @@ import { OrderShell, plain, scratch, spread, timed } from "./lab.ts";
 /**
  * From the wish for a sandbox to the first output of a command in it, against `crun run` of the same bundle (the very config.json
  * of a living sandbox, with `echo` in the place of our PID 1) and against `podman run --rm` on the same root filesystem. All take
- * turns. The reference does not mount its root filesystem; ours does.
+ * turns, each time in another order, and each ends with the removal of what it began. The reference does not mount its root filesystem; ours does.
  */
 export async function start(context: BenchContext): Promise<Result[]> {
   await using driver = openOciDriver();
@@ -21,16 +21,22 @@ export async function start(context: BenchContext): Promise<Result[]> {
     const prepare = `umount /sys/fs/cgroup/unified 2>/dev/null; mount --rbind ${bundle.space} ${SEEN} && echo prepared`;
     for (const shell of shells) await shell.line(prepare);
     const [ours, bare, podman]: [number[], number[], number[]] = [[], [], []];
+    const turns = [
+      async (count: number) => ours.push(...(await spread(count, width, () => ourStart(driver)))),
+      async (count: number, turn: number) =>
+        bare.push(
+          ...(await spread(count, width, (i) => bareStart(shells, bundle, `b${width}-${turn}-${i}`, i))),
+        ),
+      async (count: number) =>
+        podman.push(...(await spread(count, width, (i) => podmanStart(shells[i % width]!, bundle, dir)))),
+    ];
     // In turn, one or eight at a time, so that other load on the machine and what the kernel still does meets all three.
-    for (let done = 0; done < pairs; done += width) {
-      context.signal.throwIfAborted();
-      const count = Math.min(width, pairs - done);
-      ours.push(...(await spread(count, width, () => ourStart(driver))));
-      bare.push(
-        ...(await spread(count, width, (i) => bareStart(shells, bundle, `b${width}-${done}-${i}`, i))),
-      );
-      podman.push(...(await spread(count, width, (i) => podmanStart(shells[i % width]!, bundle, dir))));
-    }
+    for (let turn = 0; turn * width < pairs; turn++)
+      for (let k = 0; k < turns.length; k++) {
+        context.signal.throwIfAborted();
+        await turns[(turn + k) % turns.length]!(Math.min(width, pairs - turn * width), turn);
+        await ended(shells);
+      }
     await Promise.all(shells.map((shell) => shell.close()));
     const at = width === 1 ? "one at a time" : `${width} at a time`;
     results.push(
@@ -44,6 +50,11 @@ export async function start(context: BenchContext): Promise<Result[]> {
   }
   rmSync(dir, { recursive: true, force: true });
   return results;
+}
+
+/** After its first output a reference still has its container to remove, which must not happen in another one's turn. */
+async function ended(shells: readonly OrderShell[]): Promise<void> {
+  await Promise.all(shells.map((shell) => shell.line("echo ended")));
 }
 
 async function ourStart(driver: OciDriver): Promise<number> {

@@ -1,24 +1,49 @@
-import type { Instance } from "@ale/core";
+import { canonicalJson, type Instance, type NetworkPolicy, type Phase } from "@ale/core";
 import type { Sandbox, SandboxDriver, SandboxSpec } from "@ale/rock";
+import { type OnInstall, runInstall } from "./install.ts";
 
-/**
- * Makes the environment of an instance: everything that it promises to the agent, and nothing of its verifier. The caller owns the
- * sandbox and destroys it. Fails as the driver does.
- */
-export function openEnvironment(
+/** The environment of an instance: everything that it promises to the agent, and nothing of its verifier. */
+
+/** As it is for the agent, installed. The caller owns the sandbox and destroys it. Fails as the driver and `runInstall` do. */
+export async function openEnvironment(
   driver: SandboxDriver,
   instance: Instance,
   signal?: AbortSignal,
 ): Promise<Sandbox> {
-  return driver.create(specOf(instance), signal);
+  const sandbox = await driver.create(specOf(instance), signal);
+  return installed(sandbox, instance, undefined, signal);
 }
 
-/** What an instance asks of its sandbox. */
+/** A sandbox of `specOf` as the agent is to find it. Where that fails, it is destroyed. */
+export async function installed(
+  sandbox: Sandbox,
+  instance: Instance,
+  onStep?: OnInstall,
+  signal?: AbortSignal,
+): Promise<Sandbox> {
+  try {
+    await runInstall(sandbox, instance, onStep, signal);
+    if (isAnother(policyOf(instance, "install"), policyOf(instance, "agent")))
+      await sandbox.setNetwork(policyOf(instance, "agent"), { endOpen: true }, signal);
+    return sandbox;
+  } catch (error) {
+    await sandbox.destroy();
+    throw error;
+  }
+}
+
+/** What an instance asks of its sandbox, which begins in the install phase. */
 export const specOf = (instance: Instance): SandboxSpec => ({
   image: instance.image,
   files: instance.files,
   limits: instance.limits,
-  network: instance.network,
+  network: policyOf(instance, "install"),
   workdir: instance.workdir,
   labels: { instance: instance.id, family: instance.family, split: instance.split },
 });
+
+export const policyOf = (instance: Instance, phase: Phase): NetworkPolicy =>
+  (phase === "agent" ? undefined : instance.networkPhases?.[phase]) ?? instance.network;
+
+export const isAnother = (a: NetworkPolicy, b: NetworkPolicy): boolean =>
+  canonicalJson(a) !== canonicalJson(b);

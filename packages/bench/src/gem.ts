@@ -1,6 +1,7 @@
 import { AleError, type Instance, type Verdict } from "@ale/core";
-import type { GemEnvironment, GemHost, GemInstance, GemSource, Reset, Sandbox, Step } from "@ale/rock";
-import { specOf } from "./environment.ts";
+import type { Sandbox } from "@ale/rock";
+import type { GemEnvironment, GemHost, GemInstance, GemSource, Reset, Step } from "@ale/rock/compat";
+import { installed, specOf } from "./environment.ts";
 import { FAMILIES, makeTask } from "./registry.ts";
 import { verify } from "./verifier.ts";
 
@@ -128,7 +129,12 @@ class InstanceGame implements GemInstance {
 
   async #begin(instance: Instance, signal?: AbortSignal): Promise<Sandbox> {
     if (typeof this.#snapshot === "string") return this.#host.fork(this.#snapshot, signal);
-    const sandbox = await this.#host.create(specOf(instance), signal);
+    const sandbox = await installed(
+      await this.#host.create(specOf(instance), signal),
+      instance,
+      undefined,
+      signal,
+    );
     if (this.#snapshot === undefined) this.#snapshot = await this.#sealed(sandbox, signal);
     return sandbox;
   }

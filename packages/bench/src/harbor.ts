@@ -1,7 +1,8 @@
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
-import type { SandboxFile } from "@ale/core";
+import type { InstallSpec, Instance } from "@ale/core";
 import type { Action, Task } from "./family.ts";
+import { harborNetworkLines } from "./harbor-network.ts";
 
 /**
  * Writes a task as a Harbor task directory (format 1.4), so that people and other tools can look at it: instruction.md, task.toml,
@@ -21,7 +22,7 @@ export function harborFiles(
   return [
     plain("instruction.md", `${instance.instruction}\n`),
     plain("task.toml", taskToml(task)),
-    plain("environment/Dockerfile", dockerfile(instance.workdir, instance.files)),
+    plain("environment/Dockerfile", dockerfile(instance)),
     ...instance.files.map((file) => plain(`environment/files${file.path}`, file.content)),
     ...instance.verifier.files.map((file) => ({
       path: `tests/${relative("/tests", file.path)}`,
@@ -48,6 +49,8 @@ export async function writeHarborTask(
 
 function taskToml({ instance }: Task): string {
   const text = JSON.stringify; // A JSON string is a TOML basic string.
+  const network = harborNetworkLines(instance.network, instance.networkPhases);
+  const lines = (of: readonly string[]): string => of.map((line) => `${line}\n`).join("");
   return `schema_version = "1.4"
 
 [task]
@@ -62,21 +65,21 @@ reference_chunks = ${instance.referenceChunks}
 [agent]
 timeout_sec = ${CATEGORY_TIMEOUT_SEC}.0
 user = "agent"
-
+${lines(network.agent)}
 [verifier]
 timeout_sec = ${(instance.verifier.timeoutMs / 1000).toFixed(1)}
 user = "root"
-
+${lines(network.verifier)}
 [environment]
-network_mode = "no-network"
-cpus = ${Math.ceil(instance.limits.cpus)}
+${lines(network.environment)}cpus = ${Math.ceil(instance.limits.cpus)}
 memory_mb = ${Math.ceil(instance.limits.memoryBytes / 2 ** 20)}
 storage_mb = ${Math.max(1024, Math.ceil(instance.limits.diskBytes / 2 ** 20))}
 workdir = ${text(instance.workdir)}
 `;
 }
 
-function dockerfile(workdir: string, files: readonly SandboxFile[]): string {
+/** Harbor has no step between the environment and the agent: what is installed there is part of the image, where its builder reaches what it likes. */
+function dockerfile({ workdir, files, install }: Instance): string {
   const copies = files.map(
     ({ path, mode, owner }) =>
       `COPY --chown=${owner}:${owner} --chmod=${mode.toString(8).padStart(4, "0")} ["files${path}", "${path}"]`,
@@ -85,7 +88,17 @@ function dockerfile(workdir: string, files: readonly SandboxFile[]): string {
 RUN useradd --create-home --uid 1000 agent && mkdir -p ${workdir} && chown agent:agent ${workdir}
 ${copies.join("\n")}
 WORKDIR ${workdir}
-`;
+${installLines(install)}`;
+}
+
+function installLines(install: InstallSpec | undefined): string {
+  if (install === undefined) return "";
+  const given = Object.entries(install.env).map(([name, value]) => `export ${name}=${quoted(value)}; `);
+  const lines = install.commands.flatMap(({ command, user }) => [
+    `USER ${user}`,
+    `RUN ${JSON.stringify(["/bin/bash", "-c", given.join("") + command])}`,
+  ]);
+  return [...lines, "USER root", ""].join("\n");
 }
 
 const quoted = (value: unknown): string => `'${String(value).replaceAll("'", `'\\''`)}'`;

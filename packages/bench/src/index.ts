@@ -7,7 +7,7 @@ export {
   type Run,
   sandboxRun,
 } from "./admission.ts";
-export { openEnvironment } from "./environment.ts";
+export { isAnother, openEnvironment, policyOf, specOf } from "./environment.ts";
 export {
   type ActionResult,
   type Actor,
@@ -24,6 +24,14 @@ export {
   instanceEnvironment,
 } from "./gem.ts";
 export { harborFiles, writeHarborTask } from "./harbor.ts";
+export {
+  type HarborIssue,
+  type HarborNetwork,
+  type HarborTables,
+  harborNetwork,
+  harborNetworkLines,
+} from "./harbor-network.ts";
+export { runInstall } from "./install.ts";
 export { type Expert, type ExpertOptions, type ExpertStep, expertPolicy } from "./oracle.ts";
 export { contentDigest, FAMILIES, heldoutSet, makeTask, secretSalt, splitOf } from "./registry.ts";
 export {

@@ -1,4 +1,5 @@
-import { driverHost, ensureBaseImage, type GemHost, OciDriver, type Sandbox } from "@ale/rock";
+import { ensureBaseImage, OciDriver, type Sandbox } from "@ale/rock";
+import { driverHost, type GemHost } from "@ale/rock/compat";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Action, familyEnvironments, instanceEnvironment, makeTask } from "../src/index.ts";
 import { aleHome, whyNoSandbox } from "./sandboxes.ts";

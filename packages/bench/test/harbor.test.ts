@@ -2,8 +2,9 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { NetworkPolicy } from "@ale/core";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { makeTask, writeHarborTask } from "../src/index.ts";
+import { harborFiles, makeTask, writeHarborTask } from "../src/index.ts";
 
 describe("a task as a Harbor directory", () => {
   let directory = "";
@@ -27,6 +28,47 @@ describe("a task as a Harbor directory", () => {
     }
     expect(text("tests/test.sh")).toBe(task.instance.verifier.files[0]?.content);
     expect(statSync(join(directory, "solution/solve.sh")).mode & 0o777).toBe(0o755);
+  });
+
+  it("says which network each phase has", () => {
+    const task = makeTask("debug", "train", 0);
+    const network = NetworkPolicy.parse({ mode: "allowlist", hosts: [{ name: "pypi.org" }] });
+    const networkPhases = {
+      install: NetworkPolicy.parse({ mode: "open" }),
+      verifier: { mode: "none" as const },
+    };
+    const instance = { ...task.instance, network, networkPhases };
+    const toml = harborFiles({ ...task, instance }, []).find(({ path }) => path === "task.toml")!.content;
+    const tables = toml.split(/^(?=\[)/m);
+    const table = (name: string): string => tables.find((one) => one.startsWith(`[${name}]`))!;
+    expect(table("environment")).toContain('network_mode = "public"\n');
+    expect(table("agent")).toContain('network_mode = "allowlist"\nallowed_hosts = ["pypi.org"]\n');
+    expect(table("verifier")).toContain('network_mode = "no-network"\n');
+  });
+
+  it("installs in its image what the instance installs before the agent begins", () => {
+    const task = makeTask("debug", "train", 0);
+    const install = {
+      commands: [
+        { command: 'pip install "$PACKAGE"\npip check', user: "root" as const },
+        { command: "make", user: "agent" as const },
+      ],
+      env: { PACKAGE: "it's" },
+      timeoutMs: 1_000,
+    };
+    const instance = { ...task.instance, schema: "ale/instance@2" as const, install };
+    const files = harborFiles({ ...task, instance }, []);
+    const dockerfile = files.find(({ path }) => path === "environment/Dockerfile")!.content;
+    const runs = [...dockerfile.matchAll(/^USER (\w+)\nRUN (.*)$/gm)].map(([, user, argv]) => [
+      user,
+      JSON.parse(argv!),
+    ]);
+    const given = "export PACKAGE='it'\\''s'; ";
+    expect(runs).toEqual([
+      ["root", ["/bin/bash", "-c", `${given}pip install "$PACKAGE"\npip check`]],
+      ["agent", ["/bin/bash", "-c", `${given}make`]],
+    ]);
+    expect(dockerfile.trimEnd().endsWith("USER root")).toBe(true);
   });
 
   it("has a solution that does what the edits of the plan do", async () => {

@@ -192,6 +192,20 @@ describe.skipIf(reason !== null)(`in real sandboxes${reason === null ? "" : ` (s
     },
   );
 
+  it("is installed, also for admission and replay, and gone where that fails", async () => {
+    const { instance } = makeTask("games", "train", 0);
+    const with2 = (command: string) => ({
+      ...instance,
+      schema: "ale/instance@2" as const,
+      install: { commands: [{ command, user: "root" as const }], env: {}, timeoutMs: 10_000 },
+    });
+    await using sandbox = await openEnvironment(driver, with2("id -un > /etc/installed; (sleep 100 &)"));
+    expect((await sandbox.shell.run("cat /etc/installed; pgrep -c sleep")).output.trim()).toBe("root\n1");
+    const before = driver.list().length;
+    await expect(openEnvironment(driver, with2("exit 3"))).rejects.toMatchObject({ code: "install-failed" });
+    expect(driver.list()).toHaveLength(before);
+  });
+
   it("lets the honest player of games win without opening the hidden answer", async () => {
     const task = makeTask("games", "train", 0);
     await using sandbox = await openEnvironment(driver, task.instance);

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
-import { AleError, suggest } from "@ale/core";
+import { AleError } from "@ale/core/result";
+import { suggest } from "@ale/core/suggest";
 
 /**
  * Command lines. A command declares its options once; from that come the strict parser, its types and the help text. Whatever is
@@ -38,7 +39,7 @@ export interface Parsed<O extends Readonly<Record<string, Option>>> {
 /** Options that every command has. They are taken out before a command sees its arguments. */
 export const GLOBAL_OPTIONS = {
   json: { type: "boolean", help: "print one JSON value as the last line of stdout; all else goes to stderr" },
-  yes: { type: "boolean", short: "y", help: "answer every question with yes" },
+  yes: { type: "boolean", short: "y", help: "answer every question with yes, approvals excepted" },
   home: {
     type: "string",
     value: "DIR",
@@ -77,7 +78,7 @@ export function parseArguments<O extends Readonly<Record<string, Option>>>(
       continue;
     }
     const value = token.value;
-    if (value === undefined || (!token.inlineValue && value.length > 1 && value.startsWith("-")))
+    if (value === undefined || (!token.inlineValue && /^-[^\d]/.test(value)))
       throw usageError(
         `--${token.name} needs a value`,
         `--${token.name} ${option.value ?? "VALUE"}: ${option.help}`,
@@ -146,10 +147,9 @@ export function takeGlobals(argv: readonly string[]): { globals: GlobalValues; r
     else if (word === "--yes" || word === "-y") found.yes = true;
     else if (word === "--verbose") found.verbose = true;
     else if (word === "--help" || word === "-h") found.help = true;
-    else if (word.startsWith("--home=")) found.home = word.slice("--home=".length);
-    else if (word === "--home") {
-      found.home = argv[++i];
-      if (found.home === undefined) throw usageError("--home needs a value", "--home DIR");
+    else if (word === "--home" || word.startsWith("--home=")) {
+      found.home = word === "--home" ? argv[++i] : word.slice("--home=".length);
+      if (!found.home) throw usageError("--home needs a value", "--home DIR");
     } else rest.push(word);
   }
   return { globals: found, rest };

@@ -1,11 +1,12 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { takeGlobals } from "./args.ts";
-import { COMMANDS, findCommand } from "./commands.ts";
+import { COMMANDS } from "./commands.ts";
 import { reportError, reportInterrupt } from "./errors.ts";
 import { EXIT } from "./exit-codes.ts";
+import { findCommand } from "./find-command.ts";
 import { commandHelp, groupHelp, overview } from "./help.ts";
-import { createIo, type Io } from "./io.ts";
+import { createIo, type In, type Io } from "./io.ts";
 import type { Out } from "./out.ts";
 import { softwareVersions } from "./versions.ts";
 
@@ -15,6 +16,10 @@ export interface Invocation {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: Out;
   readonly stderr: Out;
+  /** Left out: nobody types. */
+  readonly stdin?: In;
+  /** For commands that have sandboxes of their own: starts this program again where an ordinary user may have them. */
+  readonly enterRootless?: () => Promise<void>;
 }
 
 /**
@@ -22,18 +27,18 @@ export interface Invocation {
  * what it holds; `signal.reason` is the exit code to end with.
  */
 export async function runCli(invocation: Invocation, signal: AbortSignal): Promise<number> {
-  const { env, stdout, stderr } = invocation;
-  let io = createIo({ home: homeOf(env, undefined), json: false, yes: false, env, stdout, stderr });
+  const { env, stdout, stderr, stdin } = invocation;
+  let io = createIo({ home: homeOf(env, undefined), json: false, yes: false, env, stdout, stderr, stdin });
   let verbose = false;
   try {
     // Known before anything can fail, so that a wrong command line too is answered as JSON where that was asked for.
     const json = invocation.argv.includes("--json");
-    io = createIo({ home: io.home, json, yes: false, env, stdout, stderr });
+    io = createIo({ home: io.home, json, yes: false, env, stdout, stderr, stdin });
     const { globals, rest } = takeGlobals(invocation.argv);
     verbose = globals.verbose;
     const home = homeOf(env, globals.home);
-    io = createIo({ home, json: globals.json, yes: globals.yes, env, stdout, stderr });
-    return await dispatch(rest, globals.help, io, signal);
+    io = createIo({ home, json: globals.json, yes: globals.yes, env, stdout, stderr, stdin });
+    return await dispatch(invocation, rest, globals.help, io, signal);
   } catch (error) {
     if (signal.aborted) return reportInterrupt(exitCodeOfAbort(signal), io);
     return reportError(error, io, verbose);
@@ -43,6 +48,7 @@ export async function runCli(invocation: Invocation, signal: AbortSignal): Promi
 }
 
 async function dispatch(
+  invocation: Invocation,
   words: readonly string[],
   help: boolean,
   io: Io,
@@ -63,17 +69,20 @@ async function dispatch(
     io.print(groupHelp(found.group, found.commands).trimEnd());
     return help || words[0] === "help" ? EXIT.ok : EXIT.usage;
   }
+  const action = await found.command.load();
   if (help || words[0] === "help") {
-    io.print(commandHelp(found.command).trimEnd());
+    io.print(commandHelp(found.command, action).trimEnd());
     return EXIT.ok;
   }
-  const exitCode = await found.command.run(found.argv, io, signal);
-  return signal.aborted ? reportInterrupt(exitCodeOfAbort(signal), io) : exitCode;
+  if (found.command.hosts) await invocation.enterRootless?.();
+  const exitCode = await action.run(found.argv, io, signal);
+  const interrupted = signal.aborted && action.endsBySignal !== true;
+  return interrupted ? reportInterrupt(exitCodeOfAbort(signal), io) : exitCode;
 }
 
 const exitCodeOfAbort = (signal: AbortSignal): number =>
   signal.reason === EXIT.terminated ? EXIT.terminated : EXIT.interrupted;
 
 function homeOf(env: Invocation["env"], flag: string | undefined): string {
-  return resolve(flag ?? env.ALE_HOME ?? join(homedir(), ".ale"));
+  return resolve(flag ?? (env.ALE_HOME || join(homedir(), ".ale")));
 }

@@ -6,12 +6,16 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { AleError, Limits } from "@ale/core";
 import { BASE_IMAGE, baseImage, type Capabilities, openOciDriver } from "@ale/rock";
-import { locateEngine } from "@ale/roll";
+
+/** What a person may want of a machine: `loop` is training and everything else that lets a model act, `rock` sandboxes alone. */
+export const PARTS = ["rock", "loop"] as const;
+export type Part = (typeof PARTS)[number];
 
 /** What this machine must have. Each check looks at the real thing: it opens the port, imports the module, starts the sandbox. */
 export interface Check {
   readonly name: string;
-  /** `weak`: works, but less well than it could. `missing`: something required is not there. */
+  readonly part: "machine" | Part;
+  /** `weak`: works, but less well than it could. `missing`: something required for that part is not there. */
   readonly state: "ok" | "weak" | "missing";
   readonly found: string;
   readonly next?: string;
@@ -21,20 +25,28 @@ export interface Check {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-export async function* checkMachine(
-  home: string,
-  env: Environment,
-  signal: AbortSignal,
-): AsyncGenerator<Check, void> {
-  yield checkNode();
-  yield checkCapacity();
-  yield await checkHome(home);
-  yield* checkEngine(home, env, signal);
-  yield* checkSandboxes(home, signal);
-  yield await checkPort();
+type Finding = Omit<Check, "part">;
+
+export interface Question {
+  readonly home: string;
+  readonly env: Environment;
+  /** Default: all of them. What every part needs is looked at in any case. */
+  readonly parts?: readonly Part[];
 }
 
-function checkNode(): Check {
+export async function* checkMachine(question: Question, signal: AbortSignal): AsyncGenerator<Check, void> {
+  const { home, env, parts = PARTS } = question;
+  const place = await checkHome(home);
+  for (const finding of [checkNode(), checkCapacity(), place, await checkPort()])
+    yield { ...finding, part: "machine" };
+  if (parts.includes("rock") && place.state === "missing")
+    yield { name: "sandbox", state: "missing", found: "not tried without a home", part: "rock" };
+  else if (parts.includes("rock"))
+    for await (const finding of checkSandboxes(home, signal)) yield { ...finding, part: "rock" };
+  if (parts.includes("loop")) yield { ...(await checkEngine(home, env, signal)), part: "loop" };
+}
+
+function checkNode(): Finding {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
   const runsTypeScript = major > 23 || (major === 23 && minor >= 6) || (major === 22 && minor >= 18);
   const name = "node";
@@ -47,7 +59,7 @@ function checkNode(): Check {
   };
 }
 
-function checkCapacity(): Check {
+function checkCapacity(): Finding {
   const cores = availableParallelism();
   const memory = totalmem() / 2 ** 30;
   const found = `${cores} processors, ${memory.toFixed(0)} GiB of memory`;
@@ -63,7 +75,7 @@ function checkCapacity(): Check {
   return { name: "machine", state: "ok", found };
 }
 
-async function checkHome(home: string): Promise<Check> {
+async function checkHome(home: string): Promise<Finding> {
   const name = "home";
   try {
     await mkdir(home, { recursive: true });
@@ -84,17 +96,12 @@ async function checkHome(home: string): Promise<Check> {
 
 const run = promisify(execFile);
 
-async function* checkEngine(
-  home: string,
-  env: Environment,
-  signal: AbortSignal,
-): AsyncGenerator<Check, void> {
+async function checkEngine(home: string, env: Environment, signal: AbortSignal): Promise<Finding> {
   const name = "engine";
+  const { locateEngine } = await import("@ale/roll");
   const located = locateEngine(home, env);
-  if (!located.ok) {
-    yield { name, state: "missing", found: located.error.message, next: "./ale setup engine" };
-    return;
-  }
+  if (!located.ok)
+    return { name, state: "missing", found: located.error.message, next: "./ale setup engine" };
   const { python, sources } = located.value;
   const script =
     "import sys, torch, transformers, ale_engine; print(sys.version.split()[0], torch.__version__, transformers.__version__)";
@@ -106,7 +113,7 @@ async function* checkEngine(
       timeout: 120_000,
     });
     const [pythonVersion, torch, transformers] = stdout.trim().split(" ");
-    yield {
+    return {
       name,
       state: "ok",
       found: `Python ${pythonVersion}, torch ${torch}, transformers ${transformers} (${python})`,
@@ -114,7 +121,7 @@ async function* checkEngine(
   } catch (error) {
     signal.throwIfAborted();
     const lines = String((error as { stderr?: string }).stderr ?? error).trim();
-    yield {
+    return {
       name,
       state: "missing",
       found: `cannot be imported: ${lines.split("\n").at(-1)}`,
@@ -124,7 +131,7 @@ async function* checkEngine(
 }
 
 /** The whole record goes into `--json`. */
-function describeCapabilities(can: Capabilities): Check {
+function describeCapabilities(can: Capabilities): Finding {
   const enforced = Object.entries(can.enforces).filter(([, hard]) => hard);
   const weak = can.weaker.filter(({ what }) => what !== "trace");
   return {
@@ -138,7 +145,9 @@ function describeCapabilities(can: Capabilities): Check {
       can.userns
         ? `users of their own${can.idmap ? ", layers shared by idmapped mounts" : ""}`
         : "the host's users",
+      `network ${can.network.join(", ")}`,
       can.trace.length > 0 ? "refused calls in the kernel's log" : "refused calls are not seen",
+      `telemetry from ${can.telemetry.join(", ") || "nothing"}`,
     ].join("; "),
     ...(weak.length === 0 ? {} : { next: weak.map(({ what, why }) => `${what}: ${why}`).join("; ") }),
     capabilities: can,
@@ -146,7 +155,7 @@ function describeCapabilities(can: Capabilities): Check {
 }
 
 /** Root, the runtime, limits, the image, and whether a sandbox really starts. */
-async function* checkSandboxes(home: string, signal: AbortSignal): AsyncGenerator<Check, void> {
+async function* checkSandboxes(home: string, signal: AbortSignal): AsyncGenerator<Finding, void> {
   // The one sandbox made here does nothing that a limit would have to stop.
   await using driver = openOciDriver({ home, unenforced: ["memory", "cpu"] });
   try {
@@ -196,7 +205,7 @@ async function* checkSandboxes(home: string, signal: AbortSignal): AsyncGenerato
 }
 
 /** The engine listens on a free loopback port that the system chooses; some machines have no loopback at all. */
-function checkPort(): Promise<Check> {
+function checkPort(): Promise<Finding> {
   return new Promise((done) => {
     const server = createServer();
     server.once("error", (error) =>

@@ -1,12 +1,12 @@
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { AleError } from "@ale/core";
+import { accessSync, constants, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { AleError } from "@ale/core/result";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import type { Io } from "./io.ts";
 
 /** The one place where failures become text for people, JSON for machines and an exit code. */
 export function reportError(thrown: unknown, io: Io, verbose: boolean): number {
-  const error = fromSystem(rootOf(thrown));
+  const error = fromSystem(rootOf(thrown), io.home);
   const exitCode = exitCodeOf(error);
   if (error instanceof AleError) {
     io.note(`${io.paint("red", "error:")} ${error.message}`);
@@ -38,16 +38,36 @@ const REFUSALS: Readonly<Record<string, string>> = {
   EACCES: "make it writable for you, or choose another home: --home DIR",
   EPERM: "make it writable for you, or choose another home: --home DIR",
   EROFS: "that file system is mounted read-only; choose another home: --home DIR",
-  ENOSPC: "free some space; what was recorded is kept, and the same command goes on from there",
-  EDQUOT: "free some space; what was recorded is kept, and the same command goes on from there",
+  ENOSPC: "free some space, then run the same command again",
+  EDQUOT: "free some space, then run the same command again",
 };
 
-function fromSystem(error: unknown): unknown {
+function fromSystem(error: unknown, home: string): unknown {
   if (!(error instanceof Error) || error instanceof AleError) return error;
-  const { code, path } = error as NodeJS.ErrnoException;
+  const { path, syscall } = error as NodeJS.ErrnoException;
+  let { code } = error as NodeJS.ErrnoException;
+  let message = error.message;
+  if (code === "ENOENT" && syscall === "mkdir" && path !== undefined) {
+    // What Node says of directories that are to be made with their parents on a disk that refuses.
+    code = refusalOf(home);
+    message = `${path} cannot be made: ${code === "EROFS" ? "read-only file system" : "permission denied"}`;
+  }
   const next = code === undefined ? undefined : REFUSALS[code];
-  if (next === undefined || path === undefined) return error;
-  return new AleError(`disk-${code!.toLowerCase()}`, error.message, { next, cause: error });
+  // A write that finds the disk full knows a descriptor and no path.
+  if (next === undefined || (path === undefined && code !== "ENOSPC" && code !== "EDQUOT")) return error;
+  return new AleError(`disk-${code!.toLowerCase()}`, message, { next, cause: error });
+}
+
+/** Why nothing can be written there; undefined where something can. */
+function refusalOf(directory: string): string | undefined {
+  if (!existsSync(directory))
+    return dirname(directory) === directory ? undefined : refusalOf(dirname(directory));
+  try {
+    accessSync(directory, constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code;
+  }
 }
 
 export function reportInterrupt(exitCode: number, io: Io): number {

@@ -1,12 +1,11 @@
 import { GLOBAL_OPTIONS, type Option, type Usage } from "./args.ts";
-import type { Command } from "./command.ts";
+import type { Action, Command } from "./command.ts";
 
 /** Help texts, all derived from the commands' declarations. */
 
 const WIDTH = 100;
 
-export function commandHelp(command: Command): string {
-  const { usage } = command;
+export function commandHelp(command: Command, { usage }: Action): string {
   const own = Object.keys(usage.options).length > 0;
   const positionals = usage.positionals === "" ? "" : ` ${usage.positionals}`;
   const options = own ? " [options]" : "";
@@ -59,6 +58,7 @@ function folded(commands: readonly Command[]): readonly Pick<Command, "name" | "
 }
 
 const GROUPS: Readonly<Record<string, string>> = {
+  guard: "incidents: list, follow, hand over, verify; alarms from outside; rules; approvals",
   rock: "sandboxes: make them, run programs in them, copy, snapshot, fork; images; a server",
 };
 

@@ -1,3 +1,4 @@
+import type { Readable } from "node:stream";
 import { styleText } from "node:util";
 import type { Out } from "./out.ts";
 import { createProgress, type Progress } from "./progress.ts";
@@ -7,6 +8,8 @@ import { createProgress, type Progress } from "./progress.ts";
  * everything meant for people goes to stderr instead.
  */
 export interface Io {
+  /** Where a person types; undefined where nobody does. */
+  readonly terminal: In | undefined;
   /** $ALE_HOME, absolute. */
   readonly home: string;
   readonly json: boolean;
@@ -21,9 +24,17 @@ export interface Io {
   print(line: string): void;
   /** A line about the work rather than its outcome: stderr always. */
   note(line: string): void;
-  /** The outcome for machines: one line of JSON under --json, nothing otherwise. Called at most once. */
-  result(value: unknown): void;
+  /** One of many of the same kind, as they come, for machines: a line of JSON under --json before the last one, nothing otherwise. */
+  row(value: object): void;
+  /**
+   * The outcome for machines: one line of JSON under --json, nothing otherwise. Called at most once. `ok` is true unless the command
+   * says otherwise.
+   */
+  result(value: object): void;
 }
+
+/** process.stdin, or a stream in a test. */
+export type In = Readable & { readonly isTTY?: boolean | undefined };
 
 export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "blue" | "cyan" | "magenta";
 
@@ -34,10 +45,11 @@ export interface IoOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: Out;
   readonly stderr: Out;
+  readonly stdin?: In | undefined;
 }
 
 export function createIo(options: IoOptions): Io {
-  const { home, json, yes, env, stdout, stderr } = options;
+  const { home, json, yes, env, stdout, stderr, stdin } = options;
   const people = json ? stderr : stdout;
   const colour =
     env.FORCE_COLOR !== undefined && env.FORCE_COLOR !== "0"
@@ -49,6 +61,8 @@ export function createIo(options: IoOptions): Io {
     out.write(`${text}\n`);
   };
   return {
+    // A question that nobody sees is not asked: stderr is where it stands.
+    terminal: stdin?.isTTY === true && stderr.isTTY === true ? stdin : undefined,
     home,
     json,
     yes,
@@ -58,8 +72,11 @@ export function createIo(options: IoOptions): Io {
     paint: (style, text) => (colour ? styleText(style, text, { validateStream: false }) : text),
     print: (text) => line(people, text),
     note: (text) => line(stderr, text),
-    result: (value) => {
+    row: (value) => {
       if (json) line(stdout, JSON.stringify(value));
+    },
+    result: (value) => {
+      if (json) line(stdout, JSON.stringify({ ok: true, ...value }));
     },
   };
 }

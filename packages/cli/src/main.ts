@@ -1,11 +1,13 @@
 #!/usr/bin/env node
-import { runCli } from "./cli.ts";
+import { enableCompileCache } from "node:module";
+import { join } from "node:path";
 import { EXIT } from "./exit-codes.ts";
 
 /** The process around the CLI: signals, broken pipes, the exit code. Everything else is in cli.ts. */
 
-// An ordinary user can have sandboxes in a namespace that only a fresh process can enter.
-if (process.getuid?.() !== 0) (await import("@ale/rock")).enterRootless();
+// Beside the code that it is made from, so that whoever could change it could change that too. Must come before what it is to cache.
+enableCompileCache(join(import.meta.dirname, "../../../node_modules/.cache/ale"));
+const { runCli } = await import("./cli.ts");
 
 const controller = new AbortController();
 
@@ -14,8 +16,9 @@ function stop(exitCode: number): void {
     process.stderr.write("\nforced; whatever was left behind is cleaned up by the next run\n");
     process.exit(exitCode);
   }
-  process.stderr.write("\nstopping (once more to force)\n");
   controller.abort(exitCode);
+  // Most are over before anybody could wonder.
+  setTimeout(() => process.stderr.write("\nstopping (once more to force)\n"), 300).unref();
 }
 process.on("SIGINT", () => stop(EXIT.interrupted));
 process.on("SIGTERM", () => stop(EXIT.terminated));
@@ -26,9 +29,22 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
-process.exit(
-  await runCli(
-    { argv: process.argv.slice(2), env: process.env, stdout: process.stdout, stderr: process.stderr },
-    controller.signal,
-  ),
+const exitCode = await runCli(
+  {
+    argv: process.argv.slice(2),
+    env: process.env,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    stdin: process.stdin,
+    // A namespace that only a fresh process can enter.
+    enterRootless: async () => (await import("@ale/rock/rootless")).enterRootless(),
+  },
+  controller.signal,
 );
+await Promise.all([written(process.stdout), written(process.stderr)]);
+process.exit(exitCode);
+
+/** What was said may still wait for a slow reader of a pipe; exiting would drop it. One that has gone waits for nothing. */
+function written(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => stream.write("", () => resolve()));
+}

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { AleError } from "@ale/core";
-import { parseRecipe, type Recipe } from "@ale/roll";
+import { parseRecipe, type Recipe, watchOf } from "@ale/roll";
 import { parseDocument } from "yaml";
 import { REPOSITORY } from "./versions.ts";
 
@@ -44,6 +44,8 @@ export function readRecipe(
     throw new AleError("recipe-model", `${path}: there is no model in ${modelDirectory}`, {
       next: "correct model.directory, which is relative to the recipe's own folder",
     });
+  // A rule pack that is wrong is told before an engine is started.
+  for (const stage of recipe.stages) if (stage.type !== "sft") watchOf(stage.safety, dirname(path));
   return { recipe, path, modelDirectory };
 }
 

@@ -22,11 +22,10 @@ export function returnsUnder(recipe: Recipe, trajectory: Trajectory): Returns | 
   const { gamma, failReward } = stage.algorithm;
   const chunks = trajectory.chunks.length;
   const penalty = penaltyOf(stage.safety, trajectory.alerts, chunks);
-  const returns =
-    penalty.kind === "override"
-      ? (penalty.chunkReturns ?? chunkReturns(chunks, penalty.terminalReward, gamma))
-      : chunkReturns(chunks, effectiveReward(reward, failReward), gamma);
-  return new Map(trajectory.chunks.map((chunk, i) => [chunk.index, returns[i]!]));
+  const rFinal = penalty.kind === "override" ? penalty.terminalReward : effectiveReward(reward, failReward);
+  const usual = chunkReturns(chunks, rFinal, gamma);
+  const judged = penalty.kind === "unchanged" ? null : penalty.chunkReturns;
+  return new Map(trajectory.chunks.map((chunk, i) => [chunk.index, judged?.[i] ?? usual[i]!]));
 }
 
 /** runs/<run>/episodes/<id>.jsonl → runs/<run>/recipe.json */

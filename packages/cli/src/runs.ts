@@ -1,3 +1,4 @@
+import { readdirSync, rmdirSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { AleError, EpisodeIndex, type EpisodeStore, openEpisodeStore, suggest } from "@ale/core";
@@ -89,6 +90,21 @@ async function newest(files: readonly EpisodeFile[]): Promise<EpisodeFile> {
   // Later ids win ties: logs of one batch may be sealed within the same millisecond.
   for (let i = 1; i < files.length; i++) if (times[i]! >= times[best]!) best = i;
   return files[best]!;
+}
+
+/** For a folder that a command begins to fill: directories in which it has put nothing by its end, as after a failure, go. */
+export function removedIfEmpty(directory: string): Disposable {
+  return { [Symbol.dispose]: () => void removeEmpty(directory) };
+}
+
+function removeEmpty(directory: string): void {
+  try {
+    for (const entry of readdirSync(directory, { withFileTypes: true }))
+      if (entry.isDirectory()) removeEmpty(join(directory, entry.name));
+    rmdirSync(directory);
+  } catch {
+    // It holds something, was never made, or belongs to somebody else.
+  }
 }
 
 const isDirectory = (path: string): Promise<boolean> =>

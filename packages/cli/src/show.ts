@@ -1,4 +1,4 @@
-import type { Alert, EpisodeLog, Event, EventOf, LogEntry, ToolCall, Verdict } from "@ale/core";
+import type { Alert, EpisodeLog, Event, EventOf, Telemetry, ToolCall, Verdict } from "@ale/core";
 import type { Style } from "./io.ts";
 import { deepPrintable } from "./printable.ts";
 import { visibleLength } from "./table.ts";
@@ -23,52 +23,84 @@ export function renderEpisode(recorded: EpisodeLog, options: ShowOptions): strin
   if (begin === undefined) return ["an empty log"];
   const lines = [...header(begin, log, options), "", ...instruction(begin, log.events, options)];
   for (const entry of log.entries) {
-    if (entry.known) lines.push(...renderEvent(entry.event, entry, options));
+    if (entry.known) lines.push(...renderEvent(entry.event, entry.t, options));
     else lines.push(options.paint("dim", `  (${entry.event.type}: written by a newer version)`));
   }
   return [...lines, "", ...footer(log, options)];
 }
 
-function header(begin: EventOf<"episode.begin">, log: EpisodeLog, { paint }: ShowOptions): string[] {
-  const { instance, actor } = begin;
+/** The same event by event, while it happens. */
+export function renderLive(recorded: Event, tMs: number, options: ShowOptions): string[] {
+  const event = deepPrintable(recorded);
+  const { paint } = options;
+  switch (event.type) {
+    case "episode.begin":
+      return [
+        paint("bold", event.episode),
+        row("instance", `${event.instance.id} (${event.instance.domain})`, options),
+        row("actor", actorText(event), options),
+        row("profile", `${event.profile.name} ${event.profileHash.slice(0, 12)}`, options),
+        "",
+      ];
+    case "message":
+      return messageLines(event, options);
+    case "episode.end":
+      return ["", endLine(event, 0, options)];
+    case "verdict":
+      return verdictLines(event.verdict, paint);
+    default:
+      return renderEvent(event, tMs, options);
+  }
+}
+
+const row = (name: string, value: string, { paint }: ShowOptions): string =>
+  `  ${paint("dim", name.padEnd(10))}${value}`;
+
+const actorText = ({ actor }: EventOf<"episode.begin">): string =>
+  actor.type === "policy"
+    ? `policy ${actor.model}, version ${actor.version}`
+    : `script ${actor.name} (an expert, not the policy)`;
+
+function header(begin: EventOf<"episode.begin">, log: EpisodeLog, options: ShowOptions): string[] {
+  const { instance } = begin;
+  const { paint } = options;
   const chain = log.sealed
     ? paint("green", "sealed, chain intact")
     : paint("yellow", "not sealed: still running, or cut off");
-  const who =
-    actor.type === "policy"
-      ? `policy ${actor.model}, version ${actor.version}`
-      : `script ${actor.name} (an expert, not the policy)`;
-  const row = (name: string, value: string): string => `  ${paint("dim", name.padEnd(10))}${value}`;
+  const where = `${begin.startedAt}, ${begin.purpose}${begin.run === null ? "" : `, run ${begin.run}`}`;
   return [
     `${paint("bold", begin.episode)}  ${chain}`,
-    row("instance", `${instance.id} (${instance.domain})`),
-    row("actor", who),
-    row("recorded", `${begin.startedAt}, ${begin.purpose}${begin.run === null ? "" : `, run ${begin.run}`}`),
-    row("profile", `${begin.profile.name} ${begin.profileHash.slice(0, 12)}`),
-    row("log", `${log.path}`),
-    row("digest", log.head),
+    row("instance", `${instance.id} (${instance.domain})`, options),
+    row("actor", actorText(begin), options),
+    row("recorded", where, options),
+    row("profile", `${begin.profile.name} ${begin.profileHash.slice(0, 12)}`, options),
+    row("log", `${log.path}`, options),
+    row("digest", log.head, options),
   ];
 }
 
 function instruction(
   begin: EventOf<"episode.begin">,
   events: readonly Event[],
-  { paint }: ShowOptions,
+  options: ShowOptions,
 ): string[] {
   const messages = events.filter((event) => event.type === "message");
   const shown =
     messages.length > 0 ? messages : [{ role: "user" as const, content: begin.instance.instruction }];
-  return shown.flatMap(({ role, content }) => [
-    paint("bold", role === "user" ? "Instruction" : "System message"),
-    ...indent(content, "  "),
-  ]);
+  return shown.flatMap((message) => messageLines(message, options));
 }
 
-function renderEvent(event: Event, entry: LogEntry, options: ShowOptions): string[] {
+const messageLines = (
+  { role, content }: Pick<EventOf<"message">, "role" | "content">,
+  { paint }: ShowOptions,
+): string[] => [paint("bold", role === "user" ? "Instruction" : "System message"), ...indent(content, "  ")];
+
+/** `tMs`: since the episode began. */
+function renderEvent(event: Event, tMs: number, options: ShowOptions): string[] {
   const { paint } = options;
   switch (event.type) {
     case "model.call":
-      return chunkHead(event, entry, options);
+      return chunkHead(event, tMs, options);
     case "tool.result":
       return observation(event, options);
     case "alert":
@@ -81,6 +113,24 @@ function renderEvent(event: Event, entry: LogEntry, options: ShowOptions): strin
       return [
         paint("yellow", `  ! a torn last line of ${event.droppedBytes} bytes was cut off here after a crash`),
       ];
+    case "install":
+      return installLines(event, options);
+    case "telemetry":
+      return telemetryLine(event.record, options);
+    case "guard.totals":
+      return event.alerts
+        .filter(({ records }) => records > 1)
+        .map(({ rule, chunk, records }) =>
+          paint("dim", `  · ${rule} of chunk ${chunk}: ${records} records in all`),
+        );
+    case "response":
+      return [paint("magenta", `  ! ${event.response} (${event.rule}): ${event.detail}`)];
+    case "approval.request":
+      return [paint("yellow", `  ? ${event.id} waits for approval (${event.rule}): ${event.what}`)];
+    case "approval.answer": {
+      const answer = event.granted ? "approved" : "refused";
+      return [paint("yellow", `  ? ${answer} by ${event.by}${event.reason ? `: ${event.reason}` : ""}`)];
+    }
     case "episode.begin":
     case "message":
     case "tool.call":
@@ -95,11 +145,39 @@ function renderEvent(event: Event, entry: LogEntry, options: ShowOptions): strin
   }
 }
 
-function chunkHead(call: EventOf<"model.call">, entry: LogEntry, options: ShowOptions): string[] {
+function installLines(event: EventOf<"install">, options: ShowOptions): string[] {
+  const { command, user, network, exitCode, timedOut, stdout, stderr, durationMs } = event;
+  const { paint } = options;
+  const how = timedOut ? "timed out" : `exit code ${exitCode ?? "none"}`;
+  const took = `${(durationMs / 1_000).toFixed(1)} s, as ${user}, network ${network}`;
+  return [
+    `${paint("bold", "install")} ${paint("dim", took)}`,
+    ...indent(`$ ${command}`, "  "),
+    ...outputLines(stdout + stderr, options),
+    ...(exitCode === 0 ? [] : [paint("yellow", `  (${how})`)]),
+  ];
+}
+
+/** What is refused or new is shown; counters are for `--json` and for queries. */
+function telemetryLine(record: Telemetry, { paint }: ShowOptions): string[] {
+  const { net, dns, process } = record;
+  const what =
+    net !== undefined
+      ? [net.class, net.host ?? net.ip, net.port === undefined ? undefined : `port ${net.port}`, net.rule]
+      : dns !== undefined
+        ? [dns.name, dns.allowed === false ? "refused" : "answered"]
+        : [record.syscall?.name, record.file?.path, record.tool?.name, process?.command];
+  if (record.kind === "resource.sample") return [];
+  const text = what.filter((part) => part !== undefined && part !== "").join(" ");
+  const by = process?.command === undefined || net === undefined ? "" : `  by ${process.command}`;
+  return [paint("dim", `  · ${record.kind} ${text}${by}`)];
+}
+
+function chunkHead(call: EventOf<"model.call">, tMs: number, options: ShowOptions): string[] {
   const { paint, width, returns } = options;
   const logProbability = call.logprobs.reduce((sum, value) => sum + value, 0);
   const facts = [
-    `${(entry.t / 1000).toFixed(2)} s`,
+    `${(tMs / 1000).toFixed(2)} s`,
     `${call.tokens.length} tokens`,
     ...(call.logprobs.length > 0 ? [`log p ${logProbability.toFixed(2)}`] : []),
     ...(call.source === "expert" ? ["expert"] : []),
@@ -136,16 +214,22 @@ export function actionLines(call: Pick<ToolCall, "name" | "arguments">): string[
   ];
 }
 
+function outputLines(text: string, { paint, maxLines }: Pick<ShowOptions, "paint" | "maxLines">): string[] {
+  const all = text === "" ? [] : indent(text, "  ");
+  if (maxLines <= 0 || all.length <= maxLines) return all;
+  const more = paint("dim", `  … ${all.length - maxLines} more lines (--full shows them)`);
+  return [...all.slice(0, maxLines), more];
+}
+
 function observation(result: EventOf<"tool.result">, { paint, maxLines }: ShowOptions): string[] {
-  const all = result.content === "" ? [] : indent(result.content, "  ");
-  const cut = maxLines > 0 && all.length > maxLines;
-  const shown = cut
-    ? [...all.slice(0, maxLines), paint("dim", `  … ${all.length - maxLines} more lines (--full shows them)`)]
-    : all;
+  const shown = outputLines(result.content, { paint, maxLines });
   const notes = [
     ...(result.timedOut ? ["timed out"] : []),
+    ...(result.guard === undefined ? [] : [`${result.guard} by guard`]),
     ...(result.exitCode !== null && result.exitCode !== 0 ? [`exit code ${result.exitCode}`] : []),
-    ...(result.isError && result.exitCode === null && !result.timedOut ? ["failed"] : []),
+    ...(result.isError && result.exitCode === null && !result.timedOut && result.guard === undefined
+      ? ["failed"]
+      : []),
   ];
   return [...shown, ...(notes.length > 0 ? [paint("yellow", `  (${notes.join(", ")})`)] : [])];
 }
@@ -175,17 +259,19 @@ export function evidenceLines(evidence: Alert["evidence"]): string[] {
   );
 }
 
-function footer(log: EpisodeLog, { paint }: ShowOptions): string[] {
+function footer(log: EpisodeLog, options: ShowOptions): string[] {
   const end = log.events.find((event) => event.type === "episode.end");
   const verdict = log.events.find((event) => event.type === "verdict")?.verdict;
   const alerts = log.events.filter((event) => event.type === "alert").length;
+  const line = endLine(end, alerts, options);
+  return verdict === undefined ? [line] : [line, ...verdictLines(verdict, options.paint)];
+}
+
+function endLine(end: EventOf<"episode.end"> | undefined, alerts: number, { paint }: ShowOptions): string {
   const ended = end === undefined ? "not ended" : `${end.termination} after ${count(end.chunks, "chunk")}`;
-  const lines = [
-    `${paint("bold", "Ended")}    ${ended}${end?.detail === undefined ? "" : ` (${end.detail})`}${
-      alerts > 0 ? paint("red", `, ${count(alerts, "alert")}`) : ""
-    }`,
-  ];
-  return verdict === undefined ? lines : [...lines, ...verdictLines(verdict, paint)];
+  const detail = end?.detail === undefined ? "" : ` (${end.detail})`;
+  const alarm = alerts > 0 ? paint("red", `, ${count(alerts, "alert")}`) : "";
+  return `${paint("bold", "Ended")}    ${ended}${detail}${alarm}`;
 }
 
 function verdictLines(verdict: Verdict, paint: ShowOptions["paint"]): string[] {

@@ -1,8 +1,11 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import { editDistance, suggest } from "@ale/core";
 import { describe, expect, it } from "vitest";
 import { defineUsage, oneOf, parseArguments, takeGlobals, wholeNumber } from "../src/args.ts";
-import { findCommand } from "../src/commands.ts";
+import { COMMANDS } from "../src/commands.ts";
 import { EXIT } from "../src/exit-codes.ts";
+import { findCommand } from "../src/find-command.ts";
 import { ale, temporaryHome } from "./support.ts";
 
 const usage = defineUsage({
@@ -55,6 +58,10 @@ describe("a command line", () => {
     expect(rest).toEqual(["episodes", "ls"]);
   });
 
+  it.each([["--home="], ["--home"]])("refuses %s, which would be wherever one stands", (word) => {
+    expect(() => takeGlobals(["rock", "ls", word])).toThrow(expect.objectContaining({ code: "usage" }));
+  });
+
   it("reads whole numbers and words, and says what it expected otherwise", () => {
     expect(wholeNumber("--seed", "12")).toBe(12);
     expect(() => wholeNumber("--seed", "1.5")).toThrow("whole number");
@@ -93,6 +100,45 @@ describe("finding a command", () => {
     );
   });
 });
+
+describe("a verb's module", () => {
+  it.each(COMMANDS.map((command) => [command.name, command] as const))(
+    "of %s has a usage and something to run",
+    async (_name, command) => {
+      expect(await command.load()).toMatchObject({ usage: expect.anything(), run: expect.any(Function) });
+    },
+  );
+
+  it("is loaded only when the verb is called, and a client loads nothing that makes sandboxes", async () => {
+    const home = await temporaryHome();
+    const atHelp = sourcesLoadedBy(home, "--help");
+    expect(atHelp).toContainEqual("cli/src/commands.ts");
+    expect(atHelp).not.toContainEqual(expect.stringMatching(/commands\//));
+    const loaded = sourcesLoadedBy(home, "rock", "ls");
+    expect(loaded).toContainEqual("cli/src/commands/rock-ls.ts");
+    expect(loaded).not.toContainEqual(
+      expect.stringMatching(/^(roll|bench|guard|flow|rock\/src\/(oci|image))/),
+    );
+  });
+});
+
+const WITNESS = String.raw`
+import { registerHooks } from "node:module";
+registerHooks({ load(url, context, next) {
+  const source = /packages\/(.*)$/.exec(url)?.[1];
+  if (source !== undefined) process.stderr.write("loaded " + source + "\n");
+  return next(url, context);
+} });`;
+
+/** Of this repository, as a fresh process loads them. */
+function sourcesLoadedBy(home: string, ...argv: string[]): string[] {
+  const main = join(import.meta.dirname, "../src/main.ts");
+  const witness = `data:text/javascript,${encodeURIComponent(WITNESS)}`;
+  const { stderr } = spawnSync(process.execPath, ["--import", witness, main, "--home", home, ...argv], {
+    encoding: "utf8",
+  });
+  return [...stderr.matchAll(/^loaded (.*)$/gm)].map((match) => match[1]!);
+}
 
 describe("ale", () => {
   it("without a command shows all of them and ends with the usage code", async () => {

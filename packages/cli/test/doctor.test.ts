@@ -32,7 +32,10 @@ describe("ale doctor", () => {
   it("does not take any file called python for the engine", async () => {
     const checks = [];
     const env = { ALE_ENGINE_PYTHON: "/bin/false" };
-    for await (const check of checkMachine(await temporaryHome(), env, new AbortController().signal))
+    for await (const check of checkMachine(
+      { home: await temporaryHome(), env },
+      new AbortController().signal,
+    ))
       checks.push(check);
     expect(checks.find(({ name }) => name === "engine")).toMatchObject({ state: "missing" });
   });
@@ -42,8 +45,7 @@ describe("ale doctor", () => {
     async () => {
       const checks = [];
       for await (const check of checkMachine(
-        machineHome,
-        { ALE_ENGINE_PYTHON: "/bin/false" },
+        { home: machineHome, env: {}, parts: ["rock"] },
         new AbortController().signal,
       ))
         checks.push(check);
@@ -53,4 +55,20 @@ describe("ale doctor", () => {
       });
     },
   );
+
+  it.skipIf(reason !== null)(
+    `asked about sandboxes alone does not ask for the engine${reason === null ? "" : ` (skipped: ${reason})`}`,
+    async () => {
+      const outcome = await ale(machineHome, "doctor", "rock", "--json");
+      expect(outcome.json()).toMatchObject({ ok: true, ready: { rock: true } });
+      expect(outcome.stderr).not.toContain("engine");
+      expect(outcome.exitCode).toBe(EXIT.ok);
+    },
+  );
+
+  it("refuses a part that it does not know", async () => {
+    const outcome = await ale(await temporaryHome(), "doctor", "rokc");
+    expect(outcome).toMatchObject({ exitCode: EXIT.usage });
+    expect(outcome.stderr).toContain("did you mean rock?");
+  });
 });

@@ -1,11 +1,11 @@
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { verifyEpisodeLog } from "@ale/core";
 import { initialRunState } from "@ale/roll";
 import { describe, expect, it } from "vitest";
 import { rewardBounds } from "../src/commands/episodes-ls.ts";
 import { EXIT } from "../src/exit-codes.ts";
-import { ale, machineHome, recordEpisode, temporaryHome, whyNoSandbox } from "./support.ts";
+import { ale, machineHome, ROUND, recordEpisode, temporaryHome, whyNoSandbox } from "./support.ts";
 
 async function homeWithEpisodes(): Promise<string> {
   const home = await temporaryHome();
@@ -242,26 +242,6 @@ describe("ale episodes verify against the run's state", () => {
   });
 });
 
-const FIGURES = { n: 1, passes: 1, violations: 0, cleanPasses: 1 };
-const ROUND = {
-  type: "round",
-  stage: 0,
-  round: 0,
-  version: 0,
-  figures: FIGURES,
-  families: {},
-  uniformGroups: 0,
-  rerolled: 0,
-  rejected: {},
-  learntTrajectories: 1,
-  sampledTokens: 1,
-  trainedTokens: 1,
-  maskedChunks: 0,
-  meanRatio: null,
-  gradNorm: null,
-  seconds: { rollout: 0, forward: 0, backward: 0, save: 0 },
-};
-
 const reason = whyNoSandbox();
 describe.skipIf(reason !== null)(
   `ale episodes replay${reason === null ? "" : ` (skipped: ${reason})`}`,
@@ -283,3 +263,12 @@ describe.skipIf(reason !== null)(
     });
   },
 );
+
+describe("a measurement that fails before it has measured anything", () => {
+  it("leaves no folder of a run", async () => {
+    const home = await temporaryHome();
+    expect((await ale(home, "bench", "run", "--tasks", "1", "--json")).json()).toMatchObject({ ok: false });
+    expect((await ale(home, "runs", "prune", "--json")).json()).toMatchObject({ ok: true, removed: [] });
+    expect(await readdir(join(home, "runs")).catch(() => [])).toEqual([]);
+  });
+});

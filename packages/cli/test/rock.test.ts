@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -12,12 +12,20 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { baseImage } from "@ale/rock";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { baseImage, openOciDriver } from "@ale/rock";
+import type { SandboxView } from "@ale/rock/client";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { findTool } from "../../rock/src/host/tools.ts";
 import { ale, removeHome, temporaryHome, whyNoSandbox, workingHome } from "./support.ts";
 
 const obstacle = whyNoSandbox();
+const traced = obstacle === null && (await tracedHere());
 const MAIN = join(import.meta.dirname, "../src/main.ts");
+
+async function tracedHere(): Promise<boolean> {
+  await using driver = openOciDriver();
+  return (await driver.capabilities()).telemetry.includes("tracefs");
+}
 
 interface Ended {
   readonly exitCode: number | null;
@@ -26,11 +34,13 @@ interface Ended {
 }
 
 /** The real command in a process of its own, as a shell would start it. */
-function command(home: string, argv: readonly string[], input: string | Buffer = ""): Promise<Ended> {
+function start(home: string, argv: readonly string[]) {
   const env = { ...process.env, ALE_HOME: home, NO_COLOR: "1" };
-  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...argv], { env });
-  return ended(child, input);
+  return spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...argv], { env });
 }
+
+const command = (home: string, argv: readonly string[], input: string | Buffer = ""): Promise<Ended> =>
+  ended(start(home, argv), input);
 
 /** The same in a terminal of its own. `typed` goes in as soon as `ready` is on the screen. */
 function inTerminal(home: string, line: string, typed: readonly (readonly [ready: string, keys: string])[]) {
@@ -87,7 +97,16 @@ describe("ale rock without a server", () => {
     [["create"], "IMAGE is missing"],
     [["create", "ale/base", "--lifetime", "soon"], "write it as 500ms"],
     [["create", "ale/base", "--env", "=x"], "is not NAME=VALUE"],
-    [["create", "ale/base", "--cpus", "0"], "no number above 0"],
+    [["create", "ale/base", "--cpus", "0"], "not a number above 0 and up to 256"],
+    [["create", "ale/base", "--cpus", "-1"], '--cpus: "-1" is not a number above 0'],
+    [["create", "ale/base", "--cpus", "500"], "up to 256"],
+    [["create", "ale/base", "--pids", "40000"], "from 1 to 32768"],
+    [["create", "ale/base", "--memory", "1k"], "at least 4.0M"],
+    [["create", "ale/base", "--id", "A_B"], "cannot be a sandbox's id"],
+    [["create", "ale/base", "--workdir", "work"], "such as /work"],
+    [["fork", "snap", "--memory", "much"], "--memory: "],
+    [["image", "rm", "nosuch"], "ale rock image ls shows them all"],
+    [["image", "build", "-t", "x", "--without-limit", "disk"], "memory, cpu, or both"],
     [["exec", "box"], "COMMAND is missing"],
     [["cp", "a", "b"], "one of FROM and TO must be in a sandbox"],
     [["cp", "box:a", "b"], "a path in a sandbox begins with /"],
@@ -95,8 +114,14 @@ describe("ale rock without a server", () => {
     [["rm", "--all"], "ale rock rm --all --yes"],
     [["top", "--sort", "memry"], "did you mean memory?"],
     [["serve", "--tls-key", "x"], "belong together"],
+    [["serve", "--model-gateway", "8100"], "127.0.0.1:8100"],
+    [["create", "ale/base", "--network", "opne"], "is not known"],
+    [["create", "ale/base", "--network", "none", "--allow", "pypi.org"], "--allow goes with"],
+    [["fork", "snap", "--allow", "https://pypi.org"], "is no host"],
+    [["network", "box", "--end-open"], "goes with a change"],
     [["image", "import", "/nowhere.tar", "x"], "there is no /nowhere.tar"],
     [["image", "export", "ale/base", "x", "--format", "zip"], "is not known"],
+    [["image", "export", "ale/base", "/nowhere/x.tar"], "there is no directory /nowhere"],
     [["token", "create", "--scope", "exce"], "did you mean exec?"],
   ])("refuses %j", async (argv, message) => {
     const outcome = await ale(await temporaryHome(), "rock", ...argv);
@@ -130,12 +155,14 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
   const home = obstacle ? "" : workingHome();
   const work = mkdtempSync(join(tmpdir(), "ale-rock-cli-"));
   let server = 0;
+  let firstToken = "";
   let box = "";
 
   beforeAll(async () => {
     const started = await command(home, ["rock", "serve", "--detach", "--port", "0", "--json"]);
     expect(started.exitCode, started.stderr).toBe(0);
     server = JSON.parse(started.stdout).pid;
+    firstToken = JSON.parse(started.stdout).token;
     const made = await ale(
       home,
       "rock",
@@ -169,12 +196,54 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect(again.stderr).toContain(`kill ${server}`);
   });
 
+  test("shows the first token once, where it was started, and keeps it out of its log", async () => {
+    expect(firstToken).toMatch(/^ale_/);
+    expect(readFileSync(join(home, "logs/rock-serve.log"), "utf8")).not.toContain(firstToken);
+    const listed = (await ale(home, "rock", "token", "ls", "--json")).json();
+    expect(listed.tokens).toMatchObject([{ scopes: ["admin"] }]);
+  });
+
   test("says in its own words why a server does not start", async () => {
     const other = await temporaryHome();
     const refused = await ale(other, "rock", "serve", "--detach", "--host", "0.0.0.0", "--port", "0");
     expect(refused.exitCode).toBe(4);
     expect(refused.stderr).toContain("there is no token yet");
     expect(refused.stderr).toContain("ale rock token create");
+  });
+
+  test.skipIf(findTool("nft") === undefined)(
+    "gives a sandbox a network, shows it and changes it",
+    async () => {
+      const made = await ale(
+        home,
+        "rock",
+        "create",
+        "ale/base",
+        "--allow",
+        "pypi.org",
+        "--allow",
+        "192.0.2.7:5432",
+      );
+      const id = made.stdout.trim();
+      const shown = async () => (await ale(home, "rock", "network", id)).stdout;
+      expect(await shown()).toBe("allowlist pypi.org:80,443 192.0.2.7:5432\n");
+      expect((await exec([id, "cat", "/proc/net/dev"])).stdout).toContain("eth0");
+      expect((await ale(home, "rock", "network", id, "none")).stdout).toBe("none\n");
+      expect((await exec([id, "cat", "/proc/net/dev"])).stdout).not.toContain("eth0");
+      expect((await ale(home, "rock", "network", id, "--json")).json()).toMatchObject({
+        network: { mode: "none" },
+      });
+      await ale(home, "rock", "rm", id);
+    },
+  );
+
+  test("refuses the open network unless the server was started with it, and warns of it", async () => {
+    const refused = await ale(home, "rock", "create", "ale/base", "--network", "open");
+    expect(refused.exitCode).not.toBe(0);
+    expect(refused.stderr).toContain("reaches the whole internet");
+    expect(refused.stderr).toContain("--allow-open-network");
+    const gateway = await ale(home, "rock", "create", "ale/base", "--network", "gateway-only");
+    expect(gateway.stderr).toContain("--model-gateway HOST:PORT");
   });
 
   test("lists sandboxes with labels", async () => {
@@ -195,7 +264,26 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
   test("passes bytes and the program's own options as they are", async () => {
     const bytes = Buffer.from(Array.from({ length: 300_000 }, (_, i) => i % 251));
     const through = await exec([box, "cat", "-u"], bytes);
-    expect(Buffer.from(through.stdout, "latin1").equals(bytes)).toBe(true);
+    const back = Buffer.from(through.stdout, "latin1");
+    const { exitCode, stderr } = through;
+    expect({ exitCode, stderr, length: back.length }).toEqual({
+      exitCode: 0,
+      stderr: "",
+      length: bytes.length,
+    });
+    expect(back.equals(bytes)).toBe(true);
+  });
+
+  test("a reader that takes its time has the output to its last byte", async () => {
+    // More than a socket holds, and then less than the stream before it.
+    for (const size of [230_000, 260_000, 300_000]) {
+      const child = start(home, ["rock", "exec", box, "head", "-c", String(size), "/dev/zero"]);
+      child.stdin.end();
+      child.stdout.pause();
+      setTimeout(() => child.stdout.resume(), 1_500);
+      const { exitCode, stdout } = await ended(child);
+      expect({ exitCode, length: stdout.length }).toEqual({ exitCode: 0, length: size });
+    }
   });
 
   test("collects a program's output under --json", async () => {
@@ -321,6 +409,54 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     }
   });
 
+  test("a copy for which there is no room says so under the name that was asked for, and leaves no part of it", async () => {
+    const id = (await ale(home, "rock", "create", "ale/base", "--disk", "4m", "-w", "/work")).stdout.trim();
+    const large = join(work, "large");
+    writeFileSync(large, Buffer.alloc(6 * 2 ** 20, 1));
+    const up = await ale(home, "rock", "cp", large, `${id}:/work/big`);
+    expect(up.stderr).toMatch(/\/work\/big.*no space.*--disk/);
+    expect(up.stderr).not.toContain("ale-upload");
+    await ale(
+      home,
+      "rock",
+      "exec",
+      id,
+      "--json",
+      "--",
+      "sh",
+      "-c",
+      "head -c 3000000 /dev/zero > /work/three",
+    );
+    const little = mkdtempSync(join(tmpdir(), "ale-little-"));
+    spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "none", little]);
+    try {
+      const down = await ale(home, "rock", "cp", `${id}:/work/three`, join(little, "three"));
+      expect([down.exitCode, down.stderr]).toEqual([4, expect.stringContaining("free some space")]);
+      expect(readdirSync(little)).toEqual([]);
+      const tree = await ale(home, "rock", "cp", `${id}:/work`, join(little, "tree"));
+      expect(tree.stderr).toContain(`${little}/tree`);
+      expect(tree.stderr).toContain("on this machine");
+    } finally {
+      spawnSync("umount", [little]);
+      rmSync(little, { recursive: true });
+    }
+    await ale(home, "rock", "rm", id);
+  });
+
+  test("says of a home on a read-only disk that it is one", async () => {
+    const disk = mkdtempSync(join(tmpdir(), "ale-read-only-"));
+    spawnSync("mount", ["-t", "tmpfs", "-o", "ro", "none", disk]);
+    try {
+      for (const argv of [["serve"], ["serve", "-d"], ["token", "create"], ["image", "pull", "x"]]) {
+        const outcome = await ale(disk, "rock", ...argv);
+        expect([outcome.exitCode, outcome.stderr]).toEqual([4, expect.stringContaining("read-only")]);
+      }
+    } finally {
+      spawnSync("umount", [disk]);
+      rmSync(disk, { recursive: true });
+    }
+  });
+
   test("copies archives through pipes", async () => {
     await ale(home, "rock", "exec", box, "--json", "--", "sh", "-c", "mkdir -p p; echo deep > p/f");
     const archive = await command(home, ["rock", "cp", `${box}:/work/p`, "-"]);
@@ -375,11 +511,18 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     const forks = (await ale(home, "rock", "fork", first, "-n", "2")).stdout.trim().split("\n");
     expect(forks).toHaveLength(2);
     for (const one of forks) expect(await run(one, "cat a b")).toBe("1\ngone\n");
+    const [small = ""] = (await ale(home, "rock", "fork", first, "--memory", "64m", "-e", "FORK=yes")).stdout
+      .trim()
+      .split("\n");
+    expect(await run(small, "echo $FORK")).toBe("yes\n");
+    const views = (await ale(home, "rock", "ls", "--json")).json().sandboxes as SandboxView[];
+    const limits = new Map(views.map((view) => [view.id, view.limits]));
+    expect(limits.get(small)).toEqual({ ...limits.get(forks[0]!), memoryBytes: 64 * 2 ** 20 });
     expect((await ale(home, "rock", "revert", id, first)).exitCode).toBe(0);
     expect(await run(id, "cat a b; ls")).toBe("1\ngone\na\nb\n");
     expect((await ale(home, "rock", "snapshot", "rm", second)).exitCode).toBe(0);
     expect((await ale(home, "rock", "fork", second)).exitCode).toBe(2);
-    await ale(home, "rock", "rm", id, ...forks);
+    await ale(home, "rock", "rm", id, small, ...forks);
   });
 
   test("stops a sandbox, starts it again with its files, and removes it", async () => {
@@ -399,6 +542,53 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     const removed = await ale(home, "rock", "rm", "nope", id);
     expect([removed.exitCode, removed.stdout]).toEqual([2, "phoenix\n"]);
     expect(removed.stderr).toContain("there is no sandbox nope");
+  });
+
+  test("shows what happens in a sandbox while it is watched", async () => {
+    // A process of its own, which must not end while it watches.
+    const watching = command(home, ["rock", "events", box, "--seconds", "4", "--json"]);
+    const made = command(home, [
+      "rock",
+      "exec",
+      box,
+      "--",
+      "sh",
+      "-c",
+      "for i in 1 2 3 4 5 6; do sleep 0.5; done",
+    ]);
+    const { stdout, exitCode } = await watching;
+    expect((await made).exitCode).toBe(0);
+    expect(exitCode).toBe(0);
+    const lines = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const last = lines.pop()!;
+    expect(last).toMatchObject({ ok: true, records: lines.length });
+    expect(lines.every(({ sandbox }) => sandbox === box)).toBe(true);
+    if (traced) expect(lines.map(({ kind }) => kind)).toContain("process.exec");
+    expect((await ale(home, "rock", "events", "nope")).stderr).toContain("there is no sandbox nope");
+  }, 60_000);
+
+  test("is told for as long as somebody watches, and Ctrl-C is one clean end", async () => {
+    const { stdout: made } = await ale(home, "rock", "create", "ale/base");
+    const box = made.trim();
+    const child = start(home, ["rock", "events", box, "--follow", "--json"]);
+    let noted = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      noted += chunk.toString();
+      if (noted.includes("watching")) child.kill("SIGINT");
+    });
+    const { exitCode, stdout, stderr } = await ended(child, "");
+    expect(exitCode).toBe(0);
+    expect(stderr).toBe(`watching ${box}; Ctrl-C ends it\n`);
+    const results = stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line))
+      .filter((line) => "ok" in line);
+    expect(results).toEqual([{ ok: true, records: expect.any(Number), endReason: null }]);
+    await ale(home, "rock", "rm", box);
   });
 
   test("shows what sandboxes use, once or live", async () => {
@@ -461,6 +651,47 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect(collected.json()).toMatchObject({ failures: [], orphans: [] });
     expect(readdirSync(join(other, "rock/durable-server"))).toContain(id);
     removeHome(other);
+  });
+
+  test("gc removes toolboxes of programs that were upgraded, unless somebody may stand on them", async () => {
+    const old = join(home, "inside", "0123456789abcdef");
+    mkdirSync(old, { recursive: true });
+    await ale(home, "rock", "gc");
+    expect(existsSync(old)).toBe(true);
+    const other = workingHome();
+    mkdirSync(join(other, "inside", "0123456789abcdef"), { recursive: true });
+    expect((await ale(other, "rock", "gc")).stdout).toContain("removed inside/0123456789abcdef");
+    expect(readdirSync(join(other, "inside")).filter((name) => name.length === 16)).toHaveLength(1);
+    removeHome(other);
+    rmSync(old, { recursive: true });
+  });
+
+  test("reset removes what is kept of a home, so that nothing of it is mounted, and nothing of a living server's", async () => {
+    const other = workingHome();
+    const started = await command(other, ["rock", "serve", "--detach", "--port", "0", "--json"]);
+    const { pid } = JSON.parse(started.stdout);
+    const kept = (await ale(other, "rock", "create", "ale/base")).stdout.trim();
+    const snapshot = (await ale(other, "rock", "snapshot", kept)).stdout.trim();
+    expect((await ale(other, "rock", "reset")).stderr).toContain("ale rock reset --yes");
+    expect((await ale(other, "rock", "reset", "--yes")).stderr).toContain(`belong to process ${pid}`);
+    expect((await ale(other, "rock", "ls", "--quiet")).stdout).toBe(`${kept}\n`);
+    process.kill(pid, "SIGKILL");
+    await vi.waitFor(() => expect(existsSync(`/proc/${pid}`)).toBe(false), { timeout: 30_000 });
+    expect((await ale(other, "rock", "reset", "--yes", "--json")).json()).toMatchObject({
+      ok: true,
+      sandboxes: [kept],
+      snapshots: [snapshot],
+    });
+    expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(`${other}/`);
+    expect(readdirSync(join(other, "rock"))).toContain("audit");
+    rmSync(other, { recursive: true });
+  }, 120_000);
+
+  test("logs tell what the runtime said", async () => {
+    const space = join(home, "rock/durable-server");
+    const { layer } = JSON.parse(readFileSync(join(space, box, "state.json"), "utf8"));
+    writeFileSync(join(space, ".layers", layer, "bundle/log"), "init: \u001b[31mred\n");
+    expect((await ale(home, "rock", "logs", box)).stdout).toContain("runtime: init: \u241b[31mred");
   });
 
   test("gc leaves alone what a living server owns", async () => {

@@ -1,5 +1,5 @@
-import { spawn } from "node:child_process";
-import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { spawn, spawnSync } from "node:child_process";
+import { chmod, copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { EXIT } from "../src/exit-codes.ts";
@@ -103,6 +103,25 @@ describe("./quickstart says what is missing and what to do, before it installs a
       ok: false,
       exitCode: EXIT.missing,
       error: { code: "setup", next: expect.stringContaining("virtual machine") },
+    });
+  });
+});
+
+describe("./ale before anything is installed", () => {
+  it("says what to run, as JSON too where that was asked for", async () => {
+    const clone = await temporaryHome();
+    const root = resolve(import.meta.dirname, "../../..");
+    await mkdir(join(clone, "scripts"));
+    for (const file of ["ale", "scripts/jobs.sh"]) await copyFile(join(root, file), join(clone, file));
+    const { status, stdout, stderr } = spawnSync(join(clone, "ale"), ["doctor", "--json"], {
+      encoding: "utf8",
+    });
+    expect(status).toBe(EXIT.missing);
+    expect(stderr).toContain(`${clone}/quickstart --setup-only`);
+    expect(JSON.parse(stdout)).toMatchObject({
+      ok: false,
+      exitCode: EXIT.missing,
+      error: { message: "the node packages are not installed" },
     });
   });
 });

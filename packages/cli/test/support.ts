@@ -190,3 +190,25 @@ function eventsOf(run: string, options: EpisodeOptions): Event[] {
     },
   ];
 }
+
+const FIGURES = { n: 1, passes: 1, violations: 0, cleanPasses: 1 };
+
+/** A round of a run's state, whose episodes a test fills in. */
+export const ROUND = {
+  type: "round",
+  stage: 0,
+  round: 0,
+  version: 0,
+  figures: FIGURES,
+  families: {},
+  uniformGroups: 0,
+  rerolled: 0,
+  rejected: {},
+  learntTrajectories: 1,
+  sampledTokens: 1,
+  trainedTokens: 1,
+  maskedChunks: 0,
+  meanRatio: null,
+  gradNorm: null,
+  seconds: { rollout: 0, forward: 0, backward: 0, save: 0 },
+};

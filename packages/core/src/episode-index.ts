@@ -1,15 +1,23 @@
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { DatabaseSync, SQLInputValue } from "node:sqlite";
+import {
+  ALERT_SCHEMA,
+  type AlertQuery,
+  type AlertRow,
+  alertRowsOf,
+  replaceAlerts,
+  selectAlerts,
+} from "./alert-index.ts";
 import type { EpisodeLog } from "./episode-reader.ts";
 import type { EpisodeStore } from "./episode-store.ts";
 import { type EpisodeSummary, summaryOf } from "./episode-summary.ts";
 import { type Purpose, Severity } from "./event.ts";
-import { AleError } from "./result.ts";
+import { openSound, replaceDatabase } from "./index-database.ts";
 import { severityRank } from "./severity.ts";
 
 /**
- * A SQLite index over the logs of one store: one row an episode, for lists and queries. It holds nothing that the logs do not say;
+ * A SQLite index over the logs of one store: one row an episode and one an alert, for lists and queries. It holds nothing that the logs do not say;
  * deleted, corrupted or outdated, it is rebuilt from them.
  */
 export interface EpisodeQuery {
@@ -42,7 +50,7 @@ export interface RefreshReport {
 }
 
 /** Raised whenever the columns or their meaning change; an index of another number is rebuilt. */
-const INDEX_VERSION = 1;
+const INDEX_VERSION = 2;
 
 /** Column types in the order of `EpisodeSummary`. `severityRank` is there for comparisons only. */
 const COLUMNS = {
@@ -81,12 +89,14 @@ const SCHEMA = `
   CREATE TABLE episode (${NAMES.map((name) => `${quoted(name)} ${COLUMNS[name]}`).join(", ")}, "severityRank" INTEGER NOT NULL);
   CREATE INDEX episode_run ON episode (run, startedAt);
   CREATE INDEX episode_started ON episode (startedAt);
+  ${ALERT_SCHEMA}
   PRAGMA user_version = ${INDEX_VERSION};`;
 
 export class EpisodeIndex implements Disposable {
   readonly #store: EpisodeStore;
   readonly #path: string;
   #db: DatabaseSync;
+  #refreshed: RefreshReport = { indexed: [], removed: [], skipped: [] };
 
   private constructor(store: EpisodeStore, path: string, db: DatabaseSync) {
     this.#store = store;
@@ -100,18 +110,28 @@ export class EpisodeIndex implements Disposable {
    */
   static async open(path: string, store: EpisodeStore): Promise<EpisodeIndex> {
     if (path !== ":memory:") await mkdir(dirname(path), { recursive: true });
-    const db = openSound(path) ?? (await replace(path));
+    const db = openSound(path, INDEX_VERSION) ?? (await replaceDatabase(path, SCHEMA));
     const index = new EpisodeIndex(store, path, db);
     await index.refresh();
     return index;
   }
 
+  /** What the last refresh did and could not do. */
+  get refreshed(): RefreshReport {
+    return this.#refreshed;
+  }
+
   /** Puts one log into the index, or its new state in place of the old. Call it when an episode is sealed. */
   upsert(log: EpisodeLog): EpisodeSummary {
     const summary = summaryOf(log);
+    inTransaction(this.#db, () => this.#write(summary, log));
+    return summary;
+  }
+
+  #write(summary: EpisodeSummary, log: EpisodeLog): void {
     const row = [...toRow(summary), summary.maxSeverity === null ? -1 : severityRank(summary.maxSeverity)];
     this.#db.prepare(`INSERT OR REPLACE INTO episode VALUES (${row.map(() => "?").join(", ")})`).run(...row);
-    return summary;
+    replaceAlerts(this.#db, summary.id, alertRowsOf(summary.id, log.entries));
   }
 
   query(query: EpisodeQuery = {}): EpisodeSummary[] {
@@ -130,6 +150,11 @@ export class EpisodeIndex implements Disposable {
     return Number(this.#db.prepare(`SELECT count(*) AS n FROM episode ${where}`).get(...values)?.n ?? 0);
   }
 
+  /** Alerts by episode, then as they were written. */
+  alerts(query: AlertQuery = {}): AlertRow[] {
+    return selectAlerts(this.#db, query);
+  }
+
   /** Reads logs that the index lacks or knows only unsealed, and forgets rows whose log is gone. */
   async refresh(): Promise<RefreshReport> {
     const ids = await this.#store.ids();
@@ -139,26 +164,47 @@ export class EpisodeIndex implements Disposable {
     const removed = rows.map((row) => String(row.id)).filter((id) => !present.has(id));
     const indexed: string[] = [];
     const skipped: { id: string; why: string }[] = [];
-    for (const id of removed) this.#db.prepare("DELETE FROM episode WHERE id = ?").run(id);
-    for (const id of ids) {
-      if (sealed.has(id)) continue;
-      try {
-        const log = await this.#store.read(id);
-        const summary = summaryOf(log);
-        if (summary.id !== id) throw new Error(`the log is of episode ${summary.id}`);
-        this.upsert(log);
-        indexed.push(id);
-      } catch (error) {
-        skipped.push({ id, why: error instanceof Error ? error.message : String(error) });
-      }
+    for (const id of removed) this.#forget(id);
+    const missing = ids.filter((id) => !sealed.has(id));
+    for (let from = 0; from < missing.length; from += BATCH) {
+      const batch = missing.slice(from, from + BATCH);
+      const logs = await Promise.all(batch.map((id) => this.#read(id)));
+      inTransaction(this.#db, () => {
+        for (const [i, read] of logs.entries()) {
+          const id = batch[i]!;
+          if (!read.ok) {
+            skipped.push({ id, why: read.why });
+            continue;
+          }
+          this.#write(read.summary, read.log);
+          indexed.push(id);
+        }
+      });
     }
-    return { indexed, removed, skipped };
+    this.#refreshed = { indexed, removed, skipped };
+    return this.#refreshed;
+  }
+
+  async #read(id: string): Promise<ReadLog> {
+    try {
+      const log = await this.#store.read(id);
+      const summary = summaryOf(log);
+      if (summary.id !== id) throw new Error(`the log is of episode ${summary.id}`);
+      return { ok: true, log, summary };
+    } catch (error) {
+      return { ok: false, why: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  #forget(id: string): void {
+    this.#db.prepare("DELETE FROM episode WHERE id = ?").run(id);
+    this.#db.prepare("DELETE FROM alert WHERE episode = ?").run(id);
   }
 
   /** Throws the whole index away and reads every log again. */
   async rebuild(): Promise<RefreshReport> {
     this.#db.close();
-    this.#db = await replace(this.#path);
+    this.#db = await replaceDatabase(this.#path, SCHEMA);
     return this.refresh();
   }
 
@@ -168,6 +214,24 @@ export class EpisodeIndex implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+type ReadLog =
+  | { readonly ok: true; readonly log: EpisodeLog; readonly summary: EpisodeSummary }
+  | { readonly ok: false; readonly why: string };
+
+/** Logs that are read together and written in one transaction. */
+const BATCH = 64;
+
+function inTransaction(db: DatabaseSync, write: () => void): void {
+  db.exec("BEGIN IMMEDIATE");
+  try {
+    write();
+    db.exec("COMMIT");
+  } catch (error) {
+    db.exec("ROLLBACK");
+    throw error;
   }
 }
 
@@ -208,66 +272,4 @@ function toSummary(row: Record<string, unknown>, store: EpisodeStore): EpisodeSu
   const id = String(row.id);
   const flags = { violation: row.violation === 1, sealed: row.sealed === 1 };
   return { ...(row as unknown as EpisodeSummary), ...flags, path: store.path(id) };
-}
-
-/** SQLite's result codes for "this is not a sound database". */
-const BROKEN: ReadonlySet<unknown> = new Set([11 /* SQLITE_CORRUPT */, 26 /* SQLITE_NOTADB */]);
-
-/** The database if it is there, whole and of this version; null otherwise. */
-function openSound(path: string): DatabaseSync | null {
-  const db = openDatabase(path);
-  try {
-    configure(db);
-    const isWhole = db.prepare("PRAGMA quick_check").get()?.quick_check === "ok";
-    if (isWhole && db.prepare("PRAGMA user_version").get()?.user_version === INDEX_VERSION) return db;
-  } catch (cause) {
-    // Anything else, such as a lock held by another process, says nothing about the index: it must not be deleted for that.
-    if (!BROKEN.has((cause as { errcode?: unknown }).errcode)) throw unusable(path, cause);
-  }
-  db.close();
-  return null;
-}
-
-async function replace(path: string): Promise<DatabaseSync> {
-  if (path !== ":memory:")
-    for (const suffix of ["", "-wal", "-shm", "-journal"]) await rm(path + suffix, { force: true });
-  const db = openDatabase(path);
-  configure(db);
-  db.exec("PRAGMA journal_mode = WAL;");
-  db.exec(SCHEMA);
-  return db;
-}
-
-/** Losing the last rows in a power cut costs nothing, since `refresh` reads those logs again; hence `NORMAL`. */
-const configure = (db: DatabaseSync): void =>
-  db.exec("PRAGMA busy_timeout = 2000; PRAGMA synchronous = NORMAL;");
-
-function openDatabase(path: string): DatabaseSync {
-  const sqlite = loadSqlite();
-  try {
-    return new sqlite.DatabaseSync(path);
-  } catch (cause) {
-    throw unusable(path, cause);
-  }
-}
-
-const unusable = (path: string, cause: unknown): AleError =>
-  new AleError("index.unusable", `the index ${path} cannot be opened: ${String(cause)}`, {
-    next: "check who may write there and whether another process holds it; the index itself may be deleted at any time",
-    cause,
-  });
-
-/** Loaded on first use, so that everything else of this package runs on a Node without it, and without its experimental warning. */
-function loadSqlite(): typeof import("node:sqlite") {
-  const emitWarning = process.emitWarning;
-  process.emitWarning = () => undefined;
-  try {
-    const sqlite = process.getBuiltinModule?.("node:sqlite");
-    if (sqlite) return sqlite;
-  } finally {
-    process.emitWarning = emitWarning;
-  }
-  throw new AleError("index.no-sqlite", `Node ${process.version} has no SQLite`, {
-    next: "use Node 22.13 or newer; the one in node_modules/.bin will do",
-  });
 }

@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { Instance } from "./instance.ts";
 import { ContextProfile } from "./profile.ts";
+import { Response } from "./response.ts";
+import { Telemetry, TelemetryProcess } from "./telemetry.ts";
 import { ToolCall } from "./tool-call.ts";
 
 /**
@@ -38,10 +40,21 @@ export const Alert = z.object({
   /** The chunk that caused it. */
   chunk: z.number().int().nonnegative(),
   callId: z.string().optional(),
-  source: z.enum(["command", "file"]),
+  /** `command`, `file`: the tool call and what it changed; `telemetry`: a collector's records; `outside`: an alarm that was imported. */
+  source: z.enum(["command", "file", "telemetry", "outside"]),
   evidence: z.record(z.string(), z.unknown()),
-  /** `certain`: seen in the call itself or in the state right after it; `interval`: inferred from time alone. */
-  attribution: z.enum(["certain", "interval"]),
+  /**
+   * `certain`: seen in the call itself or in the state right after it; `ancestry`: the process that did it descends from one that the
+   * chunk's call started; `interval`: inferred from time alone.
+   */
+  attribution: z.enum(["certain", "ancestry", "interval"]),
+  /** The chunk during which it happened, where a later one than the one that caused it. */
+  during: z.number().int().nonnegative().optional(),
+  /** When it happened, in milliseconds since the epoch; the log's line says when it was written. */
+  at: z.number().optional(),
+  process: TelemetryProcess.optional(),
+  /** What was done about it. */
+  response: Response.optional(),
 });
 export type Alert = z.infer<typeof Alert>;
 
@@ -117,13 +130,39 @@ export const ToolResult = z.object({
   /** Bytes the tool produced, shown or not. */
   outputBytes: z.number().int().nonnegative(),
   durationMs: z.number().nonnegative(),
+  /** What guard did to the call: kept it from running, or ended it while it ran. Left out where it ran to its own end. */
+  guard: z.enum(["refused", "interrupted"]).optional(),
+  /** The end of `content` that guard added and no tool produced, so that the call can be replayed without it. */
+  note: z.string().optional(),
 });
 export type ToolResult = z.infer<typeof ToolResult>;
+
+/** A command of the instance's own, before the agent's first chunk. */
+export const InstallStep = z.object({
+  type: z.literal("install"),
+  /** Which of the instance's commands, from 0. */
+  step: z.number().int().nonnegative(),
+  command: z.string(),
+  user: z.enum(["root", "agent"]),
+  /** What it could reach, in words. */
+  network: z.string(),
+  /** Null where it was killed: by its time limit, or with its sandbox. */
+  exitCode: z.number().int().nullable(),
+  timedOut: z.boolean(),
+  /** Head and tail, as much as the instance's limits keep. */
+  stdout: z.string(),
+  stderr: z.string(),
+  /** All that it wrote, kept or not. */
+  outputBytes: z.number().int().nonnegative(),
+  durationMs: z.number().nonnegative(),
+});
+export type InstallStep = z.infer<typeof InstallStep>;
 
 export const Event = z.discriminatedUnion("type", [
   EpisodeBegin,
   z.object({ type: z.literal("message"), role: z.enum(["system", "user"]), content: z.string() }),
   ModelCall,
+  InstallStep,
   z.object({ type: z.literal("tool.call"), chunk, call: ToolCall }),
   ToolResult,
   z.object({
@@ -136,6 +175,65 @@ export const Event = z.discriminatedUnion("type", [
     after: z.string().nullable(),
   }),
   z.object({ type: z.literal("alert"), chunk, alert: Alert }),
+  /** What a collector saw, with its attribution. `chunk`: during which it happened; null where no chunk had begun, or none was any more. */
+  z.object({
+    type: z.literal("telemetry"),
+    chunk: chunk.nullable(),
+    /** Where it was not the agent's. */
+    phase: z.enum(["install", "verifier"]).optional(),
+    record: Telemetry,
+  }),
+  /** Guard's sums when the episode is wound up: nothing that was written before is changed by what followed it. */
+  z.object({
+    type: z.literal("guard.totals"),
+    /** Of each alert over telemetry how many records said it, the first of which set it off. */
+    alerts: z.array(
+      z.object({
+        rule: z.string(),
+        /** `evidence.cause` of the alert; with `rule` it names the alert. */
+        cause: z.string(),
+        chunk,
+        records: z.number().int().positive(),
+        firstAt: z.number(),
+        lastAt: z.number(),
+      }),
+    ),
+    /** By kind: records that were seen and judged, but are not in the log. */
+    suppressed: z.record(z.string(), z.number().int().positive()),
+    /** Records that were not of this episode, or could not be placed in time. */
+    refused: z.number().int().nonnegative(),
+  }),
+  /** What was done because of an alert, beyond recording it. */
+  z.object({
+    type: z.literal("response"),
+    chunk,
+    callId: z.string().optional(),
+    rule: z.string(),
+    response: Response,
+    detail: z.string(),
+    /** Of a quarantine: the evidence that is kept. */
+    snapshot: z.string().optional(),
+  }),
+  /** A person was asked, and the tool call waits. */
+  z.object({
+    type: z.literal("approval.request"),
+    id: z.string(),
+    chunk,
+    callId: z.string(),
+    rule: z.string(),
+    what: z.string(),
+    timeoutMs: z.number().nonnegative(),
+  }),
+  z.object({
+    type: z.literal("approval.answer"),
+    id: z.string(),
+    chunk,
+    granted: z.boolean(),
+    /** Who answered; `timeout` where nobody did. */
+    by: z.string(),
+    reason: z.string().optional(),
+    waitedMs: z.number().nonnegative(),
+  }),
   /** The environment, not the agent, went wrong. */
   z.object({ type: z.literal("fault"), chunk: chunk.nullable(), what: z.string(), detail: z.string() }),
   z.object({

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { NetworkPhases, NetworkPolicy } from "./network-policy.ts";
+import { Response } from "./response.ts";
 
 /**
  * An Instance is an executable contract: instruction, pinned environment, limits, network policy, verifier, and optionally a
@@ -50,7 +52,7 @@ export const Limits = z.object({
     .default(64 * 2 ** 20),
   /** Longest run of one command. */
   execTimeoutMs: z.number().int().positive().default(5_000),
-  /** Longest life of the sandbox. */
+  /** Longest life of the sandbox. Waiting for a person's approval does not count. */
   lifetimeMs: z.number().int().positive().default(120_000),
   /** Bytes of output kept of one command (head and tail); the rest is counted. */
   outputBytes: z
@@ -60,10 +62,6 @@ export const Limits = z.object({
     .default(64 * 1024),
 });
 export type Limits = z.infer<typeof Limits>;
-
-/** What may leave the sandbox. Only `none` exists so far: loopback and nothing else. */
-export const NetworkPolicy = z.object({ mode: z.literal("none") });
-export type NetworkPolicy = z.infer<typeof NetworkPolicy>;
 
 /**
  * A path of the environment that guard watches. `write` means that any change is a violation; `read` that opening it is; `touch`
@@ -87,8 +85,33 @@ export const VerifierSpec = z.object({
 });
 export type VerifierSpec = z.infer<typeof VerifierSpec>;
 
-export const Instance = z.object({
-  schema: z.literal("ale/instance@1"),
+/** What the environment needs before the agent begins, with the network of the install phase: packages, a build, a service. */
+export const InstallSpec = z.strictObject({
+  /** One after another, each in a fresh shell in `workdir`. The first that fails ends the episode as a fault of its environment. */
+  commands: z
+    .array(z.strictObject({ command: z.string().min(1), user: z.enum(["root", "agent"]).default("root") }))
+    .min(1),
+  /** On top of the image's. */
+  env: z.record(z.string(), z.string()).default({}),
+  /** Of all commands together. It is part of the sandbox's lifetime. */
+  timeoutMs: z.number().int().positive().default(60_000),
+});
+export type InstallSpec = z.infer<typeof InstallSpec>;
+
+/** Where guard judges this instance differently: in a security task, scanning is the task. */
+export const GuardSettings = z.strictObject({
+  /** Rules that give no alert here. */
+  allowRules: z.array(z.string()).optional(),
+  /** By rule; instead of the rule's own response. */
+  responses: z.record(z.string(), Response).optional(),
+  /** Tools of which every call needs a person's approval, where there are responses at all. */
+  ask: z.array(z.string().min(1)).min(1).optional(),
+});
+export type GuardSettings = z.infer<typeof GuardSettings>;
+
+const InstanceFields = z.object({
+  /** `@2` has `install`; all that was @1 means the same in it. */
+  schema: z.enum(["ale/instance@1", "ale/instance@2"]),
   /** `<family>/<split>/<seed>` for generated instances. */
   id: z.string(),
   family: z.string(),
@@ -101,10 +124,20 @@ export const Instance = z.object({
   /** Present before the agent starts. */
   files: z.array(SandboxFile),
   limits: Limits,
+  /** While the agent works. */
   network: NetworkPolicy,
+  networkPhases: NetworkPhases.optional(),
+  install: InstallSpec.optional(),
+  guard: GuardSettings.optional(),
   protectedPaths: z.array(ProtectedPath).default([]),
   verifier: VerifierSpec,
   /** Chunks the reference solution takes, submission included. */
   referenceChunks: z.number().int().positive(),
 });
+
+/** A reader that only knows @1 would leave `install` out and run another task, so it must not be able to read one that has it. */
+export const Instance = InstanceFields.refine(
+  ({ schema, install }) => install === undefined || schema === "ale/instance@2",
+  { path: ["schema"], error: 'an instance with "install" has the schema "ale/instance@2"' },
+);
 export type Instance = z.infer<typeof Instance>;

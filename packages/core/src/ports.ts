@@ -22,6 +22,12 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
 };
 
+/**
+ * The clock of all telemetry (`Telemetry.at`): milliseconds since the epoch, steady. The wall clock may be set while an episode runs; this
+ * one began with the process and has only ever gone forward since.
+ */
+export const telemetryNow = (): number => performance.timeOrigin + performance.now();
+
 const CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz";
 
 /** ULID layout in lower case (10 characters of time, 16 of chance). */

@@ -31,6 +31,11 @@ export const TelemetryKind = z.enum([
   "tool.call",
   /** The network policy, or another setting of the sandbox, was changed. */
   "policy.change",
+  /**
+   * Records were lost on their way from a server: `suppressed` says how many, and is left out where nobody knows; `tool.command` says why. What
+   * was done meanwhile may be missing.
+   */
+  "telemetry.gap",
 ]);
 export type TelemetryKind = z.infer<typeof TelemetryKind>;
 
@@ -58,9 +63,40 @@ export const TelemetryProcess = z.object({
   /** Path of the program inside the sandbox. */
   exe: z.string().optional(),
   command: z.string().optional(),
-  /** Command lines of its ancestors inside the sandbox, the nearest first. */
+  /** Command lines of its ancestors inside the sandbox, the nearest first; PID 1 is left out. */
   ancestry: z.array(z.string()).optional(),
+  /** When it was started (its fork), in milliseconds since the epoch; as exact as `lineage`. */
+  startedAt: z.number().optional(),
+  /** The same ancestors, for attribution: the one that a tool call started says which call caused what its descendants do. */
+  lineage: z.array(z.object({ pid: z.number().int().positive(), startedAt: z.number() })).optional(),
 });
+export type TelemetryProcess = z.infer<typeof TelemetryProcess>;
+
+const port = z.number().int().min(0).max(65_535);
+const Upstream = z.object({
+  ip: z.string(),
+  port,
+  sourceIp: z.string().optional(),
+  sourcePort: port.optional(),
+});
+
+/** What collectors count of a sandbox. A log may have others, of another version. */
+export const RESOURCE_FIGURES = [
+  "seconds",
+  "cpuShare",
+  "newProcessesPerSecond",
+  "ioBytesPerSecond",
+  "memoryChange",
+  "memoryBytes",
+  "pids",
+  "diskBytes",
+  "outputBytes",
+  "oomKills",
+  "pidsRefused",
+  "gpuShare",
+  "gpus",
+] as const;
+export type ResourceFigures = { readonly [Name in (typeof RESOURCE_FIGURES)[number]]?: number | undefined };
 
 export const Telemetry = z.object({
   /** Milliseconds since the epoch, with fraction, on the episode log's clock. */
@@ -84,6 +120,8 @@ export const Telemetry = z.object({
       ip: z.string().optional(),
       port: z.number().int().min(0).max(65_535).optional(),
       sourcePort: z.number().int().min(0).max(65_535).optional(),
+      /** Of what left through the gateway: the connection as a firewall beyond it sees it. */
+      upstream: Upstream.optional(),
       /** Of what was refused: `private`, `metadata`, `sandbox`, `fronting`, `protocol`, `budget`, `port`, `name`, `scan`, `default` … */
       rule: z.string().optional(),
       /** What the first bytes look like: ssh, tls, http, stratum, socks, shell, silent, unknown. */

@@ -130,6 +130,65 @@ describe("the index", () => {
     if (query?.limit === undefined) expect(index.count(query)).toBe(expected.length);
   });
 
+  it.each<[string, Parameters<EpisodeIndex["alerts"]>[0], [string, number][]]>([
+    [
+      "all of them",
+      {},
+      [
+        ["ep_2", 2],
+        ["ep_2", 3],
+        ["ep_4", 2],
+      ],
+    ],
+    [
+      "one run's",
+      { run: "run_2" },
+      [
+        ["ep_2", 2],
+        ["ep_2", 3],
+      ],
+    ],
+    ["one episode's", { episode: "ep_4" }, [["ep_4", 2]]],
+    [
+      "all of an episode with a bad one",
+      { minSeverity: "high" },
+      [
+        ["ep_2", 2],
+        ["ep_2", 3],
+      ],
+    ],
+    ["none since tomorrow", { writtenSince: Date.now() + 86_400_000 }, []],
+  ])("finds alerts: %s", async (_, query, expected) => {
+    using index = await open();
+    expect(index.alerts(query).map(({ episode, seq }) => [episode, seq])).toEqual(expected);
+  });
+
+  it("has of an alert what its line says", async () => {
+    using index = await open();
+    const { entries } = await store.read("ep_2");
+    const entry = entries[3]!;
+    expect(index.alerts({ run: "run_2" })[1]).toEqual({
+      episode: "ep_2",
+      seq: 3,
+      hash: entry.hash,
+      writtenAt: Date.parse(entries[0]!.at) + entry.t,
+      alert: entry.known && entry.event.type === "alert" && entry.event.alert,
+    });
+  });
+
+  it("forgets the alerts of a log that is gone or has changed", async () => {
+    (await open()).close();
+    await rm(store.path("ep_2"));
+    const { writer } = await store.reopen("ep_4");
+    writer.append(alert(0, "high"));
+    await writer.close();
+    using index = await open();
+    expect(index.alerts().map(({ episode, alert }) => [episode, alert.severity])).toEqual([
+      ["ep_4", "medium"],
+      ["ep_4", "high"],
+    ]);
+  });
+
   it("takes an episode in when it is sealed, in place of its earlier state", async () => {
     using index = await open();
     const { writer } = await store.reopen("ep_4");

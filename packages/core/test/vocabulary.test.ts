@@ -48,11 +48,31 @@ describe("an instance", () => {
       execTimeoutMs: 5000,
     }));
 
+  it("may have an install step, and means the same without one in either version", () => {
+    const install = { commands: [{ command: "make" }] };
+    expect(Instance.parse({ ...instance, schema: "ale/instance@2", install }).install).toEqual({
+      commands: [{ command: "make", user: "root" }],
+      env: {},
+      timeoutMs: 60_000,
+    });
+    const schema = "ale/instance@2";
+    expect(Instance.parse({ ...instance, schema })).toEqual({ ...instance, schema });
+  });
+
   it.each([
     ["a relative file", { files: [{ path: "x", content: "" }] }],
-    ["a network that does not exist", { network: { mode: "open" } }],
+    ["a network that does not exist", { network: { mode: "bridge" } }],
     ["no processes", { limits: { pids: 0 } }],
     ["a negative seed", { seed: -1 }],
+    [
+      "an install step that readers of its schema would leave out",
+      { install: { commands: [{ command: "true" }] } },
+    ],
+    ["an install step that does nothing", { schema: "ale/instance@2", install: { commands: [] } }],
+    [
+      "a user that no environment has",
+      { schema: "ale/instance@2", install: { commands: [{ command: "true", user: "bob" }] } },
+    ],
   ])("is refused with %s", (_, wrong) =>
     expect(Instance.safeParse({ ...instance, ...wrong }).success).toBe(false),
   );

@@ -2,7 +2,7 @@ import type { ContextProfile, Event } from "@ale/core";
 import type { ToolRuntime } from "./ports.ts";
 import type { Tool } from "./tools/tool.ts";
 import { TOOLS, toolbox } from "./tools/toolbox.ts";
-import { truncate } from "./truncate.ts";
+import { truncate, withNote } from "./truncate.ts";
 
 /** An observation that came out differently the second time. */
 export interface ReplayDifference {
@@ -21,7 +21,7 @@ export interface ReplayReport {
 
 /**
  * Runs the recorded tool calls of an episode again, in order, in a fresh environment, and compares what the model would have
- * seen. The model is not asked. Differences are reported and not mended: later calls run in whatever state earlier ones left.
+ * seen. The model is not asked, and guard neither: what it refused is left out, what it noted is taken as noted. Differences are reported and not mended: later calls run in whatever state earlier ones left.
  */
 export async function replayTools(
   events: readonly Event[],
@@ -42,12 +42,15 @@ export async function replayTools(
   for (const event of events) {
     if (event.type !== "tool.call") continue;
     const tool = tools.get(event.call.name);
-    if (tool === undefined) continue;
+    const result = results.get(event.call.id);
+    // What guard refused never ran, and what it interrupted did not run to an end that could come out the same.
+    if (tool === undefined || result?.guard !== undefined) continue;
     signal?.throwIfAborted();
     calls++;
     const outcome = await tool.run(event.call.arguments, runtime, signal);
-    const replayed = truncate(outcome.content, profile.truncation);
-    const recorded = results.get(event.call.id)?.content ?? null;
+    const shown = truncate(outcome.content, profile.truncation);
+    const replayed = result?.note === undefined ? shown : withNote(shown, result.note);
+    const recorded = result?.content ?? null;
     if (replayed !== recorded)
       differences.push({
         chunk: event.chunk,

@@ -17,6 +17,8 @@ export const texts = {
   manyMatches: (count: number) => `error: ${count} matches`,
   emptyOld: "error: old is empty",
   notEditable: "error: file is too large or not text",
+  /** Instead of a result, where guard ended the episode while the call ran. */
+  stopped: "stopped",
   /** Stands where characters were cut out of an observation. */
   cut: (characters: number) => `\n[${characters} characters cut]\n`,
 } as const;

@@ -15,6 +15,10 @@ export function truncate(text: string, { headChars, tailChars }: ContextProfile[
   return cut.length < text.length ? cut : text;
 }
 
+/** An observation with what guard has to say below it. */
+export const withNote = (content: string, note: string): string =>
+  content === "" ? note : `${content}\n${note}`;
+
 /** Whether position `at` lies between the two halves of a character outside the basic plane. */
 function isPairMiddle(text: string, at: number): boolean {
   const before = text.charCodeAt(at - 1);

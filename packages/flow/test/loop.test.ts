@@ -174,21 +174,6 @@ describe("an episode ends", () => {
     });
   });
 
-  test("when the hook after a call says stop, with the call's result recorded", async () => {
-    await using runtime = await localRuntime();
-    const calls: string[] = [];
-    const { outcome, types } = await run([bash("echo a"), bash("echo b"), submit], {
-      runtime,
-      onCall: async (index, call, result) => {
-        calls.push(`${index} ${call.name} ${result.content}`);
-        return { stop: index === 1 };
-      },
-    });
-    expect(outcome).toEqual({ termination: "stopped-by-guard", chunks: 2 });
-    expect(calls).toEqual(["0 bash a", "1 bash b"]);
-    expect(types.at(-1)).toBe("tool.result");
-  });
-
   test("when it is cancelled in the middle of a command", async () => {
     await using runtime = await localRuntime();
     const controller = new AbortController();

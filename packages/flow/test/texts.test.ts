@@ -32,6 +32,7 @@ describe("the texts that a model reads", () => {
       manyMatches: "error: 7 matches",
       emptyOld: "error: old is empty",
       notEditable: "error: file is too large or not text",
+      stopped: "stopped",
       cut: "\n[7 characters cut]\n",
     });
     expect(texts.exit(null)).toBe("killed");

@@ -1,5 +1,26 @@
+export { type ApprovalChange, approvalChanges } from "./approvals/changes.ts";
+export {
+  type Answered,
+  type ApprovalState,
+  ApprovalStore,
+  type ApprovalStoreOptions,
+  type AskedApproval,
+  approvalsOf,
+  DEFAULT_APPROVAL_MS,
+  type GivenAnswer,
+  type PendingApproval,
+} from "./approvals/store.ts";
+export { causeKey } from "./episode/cause.ts";
+export { EpisodeGuard, type GuardRequest } from "./episode/episode-guard.ts";
+export type { Decision, Judgement, RefusedRecord } from "./episode/judgement.ts";
+export * from "./evidence.ts";
+export * from "./evidence-check.ts";
 export * from "./fingerprint.ts";
+export * from "./incident.ts";
+export { type AlarmLine, type AlertLine, type Attempt, attemptsOf } from "./incident-head.ts";
+export { incidentsOf } from "./incidents.ts";
 export { EpisodeMonitor, type MonitorReport, protectedPathsOf } from "./monitor.ts";
+export { networkActsOf, type RecordedAct } from "./outside/acts.ts";
 export type { Imported, ImportFault, OutsideAlarm } from "./outside/alarm.ts";
 export { FieldMap } from "./outside/formats.ts";
 export { type ImportFormat, type ImportOptions, importAlarms } from "./outside/import.ts";
@@ -11,6 +32,15 @@ export {
   landAlarms,
   type NetworkAct,
 } from "./outside/landing.ts";
+export {
+  type AlarmPlace,
+  alarmDigest,
+  alarmLineOf,
+  LANDING_STATUS,
+  LedgerEvent,
+  type OutsideAlarmLine,
+  type OutsideImport,
+} from "./outside/ledger.ts";
 export { effectsOf, type PathEffect } from "./path-effects.ts";
 export * from "./penalty.ts";
 export * from "./rule.ts";
@@ -27,14 +57,14 @@ export {
   type FixtureReport,
   readRules,
   SHIPPED_RULES,
+  shippedRules,
 } from "./sigma/pack.ts";
 export {
   type CorrelationRule,
   type EventRule,
   factsOf,
+  familyOf,
   isCorrelation,
-  RESPONSES,
-  Response,
   type RuleFacts,
   type SigmaRule,
 } from "./sigma/rule.ts";

@@ -17,6 +17,12 @@ import {
  * alerts and file changes, each on the chunk that caused it. A pure state machine: it looks at nothing by itself, so that a recorded
  * episode can be judged again, with the same or with newer rules.
  */
+export interface CallPreview {
+  /** What `afterCall` would say if nothing protected changed. */
+  readonly alerts: readonly Alert[];
+  readonly commands: readonly SimpleCommand[];
+}
+
 export interface MonitorReport {
   /** One at most for each rule and call. */
   readonly alerts: readonly Alert[];
@@ -89,6 +95,16 @@ export class EpisodeMonitor {
     this.#shell = shellStart(instance.workdir);
   }
 
+  /** Judges a call by its text, before it runs. Nothing is remembered: a call that is refused was never here. */
+  previewCall(chunk: number, call: ToolCall): CallPreview {
+    const { commands } = this.#read(call);
+    const alerts = [
+      ...this.#commandAlerts(chunk, call, commands),
+      ...this.#protectedAlerts(chunk, call, this.#actsOf(call, commands), []),
+    ];
+    return { alerts, commands: commands.map(({ command }) => command) };
+  }
+
   /**
    * Judges one tool call. `now` is the state of the protected paths after it. With `call` null it judges only what changed, as when
    * the episode is wound up and what was left running in the background has been stopped.
@@ -110,11 +126,17 @@ export class EpisodeMonitor {
   }
 
   #commandsOf(call: ToolCall): JudgedCommand[] {
-    const script = call.arguments.command;
-    if (call.name !== "bash" || typeof script !== "string") return [];
-    const { commands, state } = commandsOf(script, this.#shell);
+    const { commands, state } = this.#read(call);
     this.#shell = state;
-    return commands.map(judged);
+    return commands;
+  }
+
+  /** The commands of a call, and the state in which they would leave the shell. */
+  #read(call: ToolCall): { commands: JudgedCommand[]; state: ShellState } {
+    const script = call.arguments.command;
+    if (call.name !== "bash" || typeof script !== "string") return { commands: [], state: this.#shell };
+    const { commands, state } = commandsOf(script, this.#shell);
+    return { commands: commands.map(judged), state };
   }
 
   #actsOf(call: ToolCall, commands: readonly JudgedCommand[]): Act[] {

@@ -1,5 +1,5 @@
 import { resolvePath, type SimpleCommand } from "./shell-commands.ts";
-import { escaped } from "./shell-glob.ts";
+import { type Glob, matchesGlob } from "./shell-glob.ts";
 import type { Argument } from "./shell-prefixes.ts";
 
 /**
@@ -13,7 +13,7 @@ export interface PathEffect {
   /** For rules that judge places, not single files: the path as written, made absolute, globs included. */
   readonly written: string | null;
   /** Matches absolute paths; covers globs and paths of unknown directory. */
-  readonly pattern: RegExp | null;
+  readonly pattern: Glob | null;
   /** Whether everything below the path is meant too. */
   readonly recursive: boolean;
 }
@@ -139,16 +139,26 @@ const CODE_WRITES =
 
 /** What a piece of code does to one path, if it names it between quotes (absolute or relative to its directory). */
 export function codeEffect(fragment: CodeFragment, path: string): PathEffect["effect"] | null {
-  const names = [escaped(path)];
-  if (fragment.cwd !== null && path.startsWith(`${fragment.cwd}/`))
-    names.push(`(?:\\./)?${escaped(path.slice(fragment.cwd.length + 1))}`);
-  if (!new RegExp(`["'\`](?:${names.join("|")})["'\`]`).test(fragment.code)) return null;
+  const names = [path];
+  if (fragment.cwd !== null && path.startsWith(`${fragment.cwd}/`)) {
+    const relative = path.slice(fragment.cwd.length + 1);
+    names.push(relative, `./${relative}`);
+  }
+  if (!names.some((name) => isQuoted(fragment.code, name))) return null;
   return CODE_WRITES.test(fragment.code) ? "write" : "read";
 }
 
+function isQuoted(code: string, name: string): boolean {
+  for (let at = code.indexOf(name); at >= 0; at = code.indexOf(name, at + 1))
+    if (QUOTES.includes(code[at - 1]) && QUOTES.includes(code[at + name.length])) return true;
+  return false;
+}
+
+const QUOTES: readonly unknown[] = ['"', "'", "`"];
+
 /** Whether an effect reaches a path: the path itself, something below it, or something above it when it is recursive. */
 export function reaches(effect: PathEffect, path: string): boolean {
-  if (effect.pattern?.test(path)) return true;
+  if (effect.pattern !== null && matchesGlob(effect.pattern, path)) return true;
   if (effect.path === null) return false;
   if (effect.path === path || effect.path.startsWith(`${path}/`)) return true;
   return effect.recursive && (effect.path === "/" || path.startsWith(`${effect.path}/`));
@@ -162,20 +172,22 @@ function effect(
 ): PathEffect {
   const path = arg.known ? resolvePath(arg.text, cwd) : null;
   if (arg.pattern !== null) {
-    const absolute = /^[/~]/.test(arg.text);
-    const base = absolute
-      ? ""
-      : cwd === null
-        ? "(?:[\\s\\S]*/)"
-        : `${escaped(cwd === "/" ? "" : cwd)}/(?:\\.\\/)?`;
-    const below = recursive ? "(?:/[\\s\\S]*)?" : "";
-    const pattern = new RegExp(`^${base}${arg.pattern}${below}$`);
+    const pattern = [...baseOf(arg, cwd), ...arg.pattern, ...(recursive ? [BELOW] : [])];
     return { effect: kind, path: null, written: resolvePath(arg.text, cwd), pattern, recursive };
   }
   if (path !== null || !arg.known || arg.text === "")
     return { effect: kind, path, written: path, pattern: null, recursive };
-  const relative = escaped(arg.text.replace(/^(?:\.\/)+/, ""));
-  return { effect: kind, path: null, written: null, pattern: new RegExp(`/${relative}$`), recursive };
+  const text = arg.text.replace(/^(?:\.\/)+/, "");
+  return { effect: kind, path: null, written: null, pattern: [DIRECTORY, { type: "text", text }], recursive };
+}
+
+const BELOW = { type: "below" } as const;
+const DIRECTORY = { type: "directory" } as const;
+
+/** What stands in front of a glob that is relative. */
+function baseOf(arg: Argument, cwd: string | null): Glob {
+  if (/^[/~]/.test(arg.text)) return [];
+  return cwd === null ? [DIRECTORY] : [{ type: "text", text: cwd === "/" ? "/" : `${cwd}/` }];
 }
 
 /** Short flags also in clusters (`-rf`); long ones also with a value (`--in-place=.bak`). */

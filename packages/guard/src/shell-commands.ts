@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import { escaped, globSource, soundPattern } from "./shell-glob.ts";
+import { type Glob, type GlobPart, parseGlob } from "./shell-glob.ts";
 import { type Token, tokensOf, type Word } from "./shell-lexer.ts";
 import { type Argument, withoutPrefixes } from "./shell-prefixes.ts";
 
@@ -219,13 +219,17 @@ class Walk {
     const roots = command.args.slice(0, Math.min(MAX_FIND_ROOTS, firstTest < 0 ? texts.length : firstTest));
     const name = texts[texts.findIndex((text) => text === "-name" || text === "-iname") + 1];
     const hasName = texts.includes("-name") || texts.includes("-iname");
-    const tail = hasName && name !== undefined ? globSource(name) : "[\\s\\S]*";
+    const below = { type: "below" } as const;
+    const tail: Glob =
+      hasName && name !== undefined
+        ? [below, { type: "text", text: "/" }, ...parseGlob(name, { hidden: true })]
+        : [below];
     const found = (roots.length > 0 ? roots : [literal(".")]).map((root): Argument => {
       const base = resolvePath(root.text, command.cwd) ?? root.text;
       return {
         text: `${base}/{}`,
         known: false,
-        pattern: `${escaped(base === "/" ? "" : base)}(?:/[\\s\\S]*)?/${tail}`,
+        pattern: [{ type: "text", text: base === "/" ? "" : base }, ...tail],
       };
     });
     for (let at = 0; at < texts.length; at++) {
@@ -265,7 +269,7 @@ class Walk {
 
   #expand(word: Word): Argument {
     let text = "";
-    let pattern = "";
+    const pattern: GlobPart[] = [];
     let known = true;
     let hasGlob = false;
     for (const part of word) {
@@ -273,9 +277,7 @@ class Walk {
       if (part.type === "glob") {
         hasGlob = true;
         text += part.text;
-        // At the beginning of a name, `*` and `?` leave hidden files out.
-        if (pattern === "" || pattern.endsWith("/")) pattern += "(?!\\.)";
-        pattern += globSource(part.text);
+        pattern.push(...parseGlob(part.text));
         continue;
       }
       const value =
@@ -283,9 +285,9 @@ class Walk {
       known &&= value !== null;
       const shown = value ?? (part.type === "variable" ? `$${part.name}` : "$(…)");
       text += shown;
-      pattern += escaped(shown);
+      pattern.push({ type: "text", text: shown });
     }
-    return { text, known, pattern: hasGlob && known ? soundPattern(pattern) : null };
+    return { text, known, pattern: hasGlob && known ? fromHere(pattern) : null };
   }
 
   #value(name: string): string | null {
@@ -293,6 +295,12 @@ class Walk {
     if (name === "PWD") return this.state.cwd;
     return this.state.variables.get(name) ?? null;
   }
+}
+
+/** Without the `./` in front: what it names is below the directory anyway. */
+function fromHere(glob: Glob): Glob {
+  const [first, ...rest] = glob;
+  return first?.type === "text" ? [{ ...first, text: first.text.replace(/^(?:\.\/)+/, "") }, ...rest] : glob;
 }
 
 const literal = (text: string): Argument => ({ text, known: true, pattern: null });

@@ -1,4 +1,5 @@
 import { posix } from "node:path";
+import type { Glob } from "./shell-glob.ts";
 
 /** Programs that run another program, such as `sudo` and `timeout`: what they run is what counts. */
 
@@ -7,7 +8,7 @@ export interface Argument {
   /** False when a part of the text stands for a value that is not known. */
   readonly known: boolean;
   /** For arguments with globs: matches the words they may become. */
-  readonly pattern: string | null;
+  readonly pattern: Glob | null;
 }
 
 /** No honest command has more. */

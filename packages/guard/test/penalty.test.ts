@@ -1,6 +1,9 @@
-import type { Severity } from "@ale/core";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Severity } from "@ale/core";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { z } from "zod";
 import {
   cleanPassRate,
   firstViolation,
@@ -46,6 +49,23 @@ describe("the penalty", () => {
     expect(penaltyOf(policy(), alerts, chunks)).toEqual(expected),
   );
 
+  const vectors = z
+    .object({
+      vectors: z.array(
+        z.object({
+          name: z.string(),
+          policy: PenaltyPolicy,
+          chunks: z.number(),
+          alerts: z.array(z.object({ chunk: z.number(), severity: Severity })),
+          penalty: z.unknown(),
+        }),
+      ),
+    })
+    .parse(JSON.parse(readFileSync(join(import.meta.dirname, "vectors/penalties.json"), "utf8"))).vectors;
+  it.each(vectors)("by the vector: $name", ({ policy, chunks, alerts, penalty }) =>
+    expect(penaltyOf(policy, alerts, chunks)).toEqual(penalty),
+  );
+
   it("in mode terminal replaces the reward and leaves discounting to the caller", () =>
     expect(penaltyOf(policy({ mode: "terminal", penalty: -0.5 }), [at(1)], 3)).toEqual({
       kind: "override",
@@ -58,22 +78,30 @@ describe("the penalty", () => {
     expect(penaltyOf(policy({ mode: "off" }), [at(0, "critical")], 3)).toEqual({ kind: "unchanged" }));
 
   it("is never a reward: no chunk of a violating trajectory has a positive return", () => {
+    const cost = fc.double({ min: -5, max: 0, noNaN: true });
     const severities = fc.constantFrom<Severity>("low", "medium", "high", "critical");
     fc.assert(
       fc.property(
         fc.array(fc.record({ chunk: fc.nat(12), severity: severities }), { maxLength: 6 }),
         fc.integer({ min: 1, max: 10 }),
-        fc.constantFrom<"chunk" | "terminal">("chunk", "terminal"),
+        fc.constantFrom<"chunk" | "terminal" | "both">("chunk", "terminal", "both"),
         fc.double({ min: -5, max: 0, noNaN: true }),
         severities,
-        (alerts, chunks, mode, penalty, minSeverity) => {
-          const result = penaltyOf({ mode, penalty, minSeverity }, alerts, chunks);
+        fc.record({ low: cost, medium: cost, high: cost, critical: cost }, { requiredKeys: [] }),
+        (alerts, chunks, mode, penalty, minSeverity, bySeverity) => {
+          const result = penaltyOf({ mode, penalty, minSeverity, bySeverity }, alerts, chunks);
           expect(result.kind === "override").toBe(isViolation(alerts, minSeverity));
           if (result.kind === "unchanged") return;
-          expect(result.terminalReward).toBeLessThanOrEqual(0);
-          for (const value of result.chunkReturns ?? []) expect(value).toBeLessThanOrEqual(0);
-          expect(result.chunkReturns?.[result.firstViolation] ?? penalty).toBe(penalty);
+          for (const value of result.chunkReturns ?? []) expect(value ?? 0).toBeLessThanOrEqual(0);
           expect(result.chunkReturns?.length ?? chunks).toBe(chunks);
+          if (result.kind === "slips") return;
+          expect(result.terminalReward).toBeLessThanOrEqual(0);
+          // What is built on a violation is never better than the violation.
+          const built = (result.chunkReturns ?? []).slice(result.firstViolation);
+          for (const value of built) expect(value).not.toBeNull();
+          expect(Math.min(...built.map(Number), 0)).toBeGreaterThanOrEqual(
+            Math.min(result.terminalReward, ...alerts.map(({ severity }) => bySeverity[severity] ?? 0)),
+          );
         },
       ),
     );

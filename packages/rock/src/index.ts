@@ -1,12 +1,16 @@
-export { builtInGames, type CompatApiOptions, compatApis } from "./compat/apis.ts";
-export { DEFAULT_ENVIRONMENT, EnvHubStore, type EnvInfo } from "./compat/envhub/store.ts";
-export { driverHost } from "./compat/gem/driver-host.ts";
-export * from "./compat/gem/registry.ts";
-export { ociImages } from "./compat/oci-images.ts";
-export type { ImageSink } from "./compat/rock/commit.ts";
 export { DockerDriver, openDockerDriver } from "./docker/docker-driver.ts";
 export type { DockerDriverOptions, Unenforced } from "./docker/open-engine.ts";
 export { findSocket } from "./docker/socket.ts";
+export { policyText } from "./egress/policy-text.ts";
+export { type EvidenceRecord, evidenceImage, findEvidence } from "./evidence/book.ts";
+export { type Quarantine, type QuarantineOptions, quarantine } from "./evidence/keep.ts";
+export {
+  type EvidenceInfo,
+  type EvidencePrune,
+  listEvidence,
+  pruneEvidence,
+  releaseEvidence,
+} from "./evidence/manage.ts";
 export { packDirectory, unpackDirectory } from "./files/local.ts";
 export { defaultHome } from "./host/home.ts";
 export { DEFAULT_ID_RANGE, type IdRangeOptions } from "./host/id-ranges.ts";
@@ -47,12 +51,15 @@ export {
 } from "./image/recipe.ts";
 export type { RegistryOptions } from "./image/registry.ts";
 export type { Credentials } from "./image/registry-auth.ts";
+export { removeOldToolboxes } from "./inside/old-toolboxes.ts";
 export type { DeniedCall } from "./oci/denied-calls.ts";
 export { openOciDriver } from "./oci/driver.ts";
 export { DurableOciDriver } from "./oci/durable-driver.ts";
 export { type HostReport, inspectHost, type Orphan, type SpaceReport } from "./oci/inspect.ts";
 export { OciDriver } from "./oci/oci-driver.ts";
 export type { OciDriverOptions } from "./oci/options.ts";
+export { type Reset, resetHome } from "./oci/reset.ts";
+export { readRuntimeLog } from "./oci/runtime-log.ts";
 export * from "./port/capabilities.ts";
 export * from "./port/driver.ts";
 export * from "./port/durable.ts";
@@ -62,4 +69,4 @@ export * from "./port/sandbox.ts";
 export * from "./port/session.ts";
 export * from "./port/snapshot.ts";
 export * from "./port/snapshots.ts";
-export { commitSandbox } from "./snapshot/commit.ts";
+export { commitSandbox, isLayered } from "./snapshot/commit.ts";

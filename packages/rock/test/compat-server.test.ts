@@ -194,7 +194,7 @@ describe.skipIf(obstacle)(suite("the compatible APIs"), () => {
       [{ templateID: BASE_IMAGE, timeout: 0 }, 400, "timeout"],
       [{ templateID: BASE_IMAGE, timeout: 1.5 }, 400, "timeout"],
       [{ templateID: BASE_IMAGE, unheard: 1 }, 400, "unheard"],
-      [{ templateID: BASE_IMAGE, allow_internet_access: true }, 400, "no access to the internet"],
+      [{ templateID: BASE_IMAGE, allow_internet_access: true }, 403, "does not allow the network mode"],
       [{ templateID: "no/such:image" }, 404, "no/such:image"],
     ])("%j is refused with %d", async (body, status, text) => {
       const answer = await create(body);

@@ -9,6 +9,7 @@ describe("the kernel's records of refused calls", () => {
 
   test("are read", () => {
     expect(parseDenied(record)).toEqual({
+      wallMs: 1_795_243_305_398,
       uid: 1_879_049_192,
       pid: 7957,
       command: "perl",

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
+import { NetworkPolicy } from "@ale/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { Engine } from "../src/docker/engine.ts";
@@ -48,6 +49,16 @@ describe.skipIf(engineObstacle)(engineSuite("a sandbox at an engine"), () => {
       checkpoint: "commit",
     });
     expect(weaker.map((one) => one.what)).toContain("a sandbox can fill the engine's disk");
+  });
+
+  test("has no network, whatever is asked", async () => {
+    const network = NetworkPolicy.parse({ mode: "allowlist", hosts: [{ name: "pypi.test" }] });
+    expect((await driver.capabilities()).network).toEqual(["none"]);
+    await expect(driver.create(spec({ network }))).rejects.toMatchObject({ code: "network-unsupported" });
+    await using box = await sandbox();
+    await expect(box.setNetwork(network)).rejects.toMatchObject({ code: "network-unsupported" });
+    await box.setNetwork({ mode: "none" });
+    expect(box.spec.network).toEqual({ mode: "none" });
   });
 
   test("is as closed as one of the other driver", async () => {
@@ -133,6 +144,15 @@ describe.skipIf(engineObstacle)(engineSuite("a sandbox at an engine"), () => {
 });
 
 describe.skipIf(engineObstacle)(engineSuite("its end"), () => {
+  test("comes no sooner while its clocks are held", async () => {
+    const box = await sandbox({ idleMs: 700, limits: { lifetimeMs: 900 } });
+    const hold = await box.hold(60_000);
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    expect(box.endReason).toBeUndefined();
+    hold[Symbol.dispose]();
+    expect(["lifetime", "idle"]).toContain(await box.ended);
+  });
+
   test("is told with its reason, and leaves nothing at the engine", async () => {
     const [destroyed, crashed, short, idle] = await Promise.all([
       sandbox(),

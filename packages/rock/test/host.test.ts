@@ -9,6 +9,7 @@ import { hastenAttach } from "../src/host/cgroup-haste.ts";
 import { Limiter } from "../src/host/limiter.ts";
 import { mountsUnder, removeTree, unmountAside } from "../src/host/mounts.ts";
 import { MS_BIND, mount } from "../src/host/native.ts";
+import { ownGroups, ownHierarchies } from "../src/host/own-groups.ts";
 import { isAlive, ownerName, parseOwnerName, self, startTimeOf } from "../src/host/owner.ts";
 import { debianSources, parseDeb822, parseOneLine } from "../src/image/apt.ts";
 import { debianSuite } from "../src/image/image.ts";
@@ -108,6 +109,47 @@ describe("control groups", () => {
       { target: "/c/cpu", type: "cgroup", options: ["rw", "cpu", "cpuacct"] },
     ]);
   });
+
+  const v1 = (target: string, ...options: string[]) => ({
+    target,
+    type: "cgroup",
+    options: ["rw", ...options],
+  });
+
+  test("are entered by a sandbox itself where a v1 host has all that limits need", () => {
+    const mounts = [
+      v1("/cg/cpu,cpuacct", "cpu", "cpuacct"),
+      ...["memory", "pids", "devices", "freezer", "blkio", "cpuset"].map((name) => v1(`/cg/${name}`, name)),
+    ];
+    const hierarchies = ownHierarchies(mounts)!;
+    expect([...hierarchies.keys()]).toEqual(mounts.slice(0, -1).map(({ target }) => target));
+    expect(ownHierarchies(mounts.slice(1))).toBeUndefined();
+    expect(ownHierarchies([{ target: "/cg", type: "cgroup2", options: ["rw"] }])).toBeUndefined();
+
+    const { enter, limits } = ownGroups(
+      hierarchies,
+      "sb-1",
+      Limits.parse({ memoryBytes: 1e8, cpus: 0.5, pids: 7 }),
+    );
+    const lines = enter.split("\n");
+    expect(lines.slice(0, 4)).toEqual([
+      "/cg/cpu,cpuacct/ale/sb-1",
+      "/cg/cpu,cpuacct/ale/sb-1/cpu.cfs_period_us 100000",
+      "/cg/cpu,cpuacct/ale/sb-1/cpu.shares 262144",
+      "/cg/cpu,cpuacct/ale/sb-1/tasks 0",
+    ]);
+    expect(lines).toContain("/cg/memory/ale/sb-1/memory.limit_in_bytes 100000000");
+    const devices = lines.filter((line) => line.includes("devices."));
+    expect(devices[0]).toBe("/cg/devices/ale/sb-1/devices.deny a");
+    expect(devices.filter((line) => line.includes(" b "))).toEqual([
+      "/cg/devices/ale/sb-1/devices.allow b *:* m",
+    ]);
+    expect(limits).toEqual([
+      ["/cg/cpu,cpuacct/ale/sb-1/cpu.cfs_quota_us", "50000"],
+      ["/cg/cpu,cpuacct/ale/sb-1/cpu.shares", "1024"],
+      ["/cg/pids/ale/sb-1/pids.max", "8"],
+    ]);
+  });
 });
 
 describe("owners", () => {
@@ -166,6 +208,22 @@ describe("small parts", () => {
     expect(() => refuseOversized(limits, { cpus: 64, memoryBytes: 2 ** 30, diskBytes: 0 })).toThrow(
       expect.objectContaining({ code: "limits-above-host", next: expect.stringMatching(/^free some disk/) }),
     );
+  });
+
+  test("work that can wait lets those go first who wait for a turn, but not for ever", async () => {
+    const limiter = new Limiter(1);
+    const order: string[] = [];
+    const first = Promise.withResolvers<void>();
+    await limiter.giveWay(60_000).then(() => order.push("nobody waits"));
+    const tasks = [first.promise, Promise.resolve()].map((work, n) =>
+      limiter.run(() => work.then(() => order.push(`task ${n}`))),
+    );
+    const patient = limiter.giveWay(60_000).then(() => order.push("patient"));
+    await limiter.giveWay(1).then(() => order.push("impatient"));
+    first.resolve();
+    await Promise.all([...tasks, patient]);
+    expect(order.slice(0, 3)).toEqual(["nobody waits", "impatient", "task 0"]);
+    expect(order.toSorted()).toEqual(["impatient", "nobody waits", "patient", "task 0", "task 1"]);
   });
 
   test("a limiter serves in turn, forgets those who gave up, and survives failures", async () => {

@@ -52,6 +52,27 @@ async function clear(home: string): Promise<void> {
 }
 
 describe.skipIf(obstacle)(suite("a durable driver"), () => {
+  test("leaves alone what another one runs under the name of one that it keeps stopped", async () => {
+    using home = await freshHome();
+    using other = await freshHome();
+    const id = `twin-${process.pid}`;
+    {
+      await using driver = open(home.path);
+      await driver.create(spec({ id }));
+    }
+    await using running = open(other.path);
+    const box = await running.create(spec({ id }));
+    {
+      await using driver = open(home.path);
+      expect((await driver.stopped()).map((one) => one.id)).toEqual([id]);
+      await expect(driver.resume(id)).rejects.toMatchObject({ code: "id-taken" });
+    }
+    expect(inspectHost(home.path).orphans).toEqual([]);
+    expect((await box.shell.run("echo alive")).output).toBe("alive\n");
+    await box.destroy();
+    await clear(home.path);
+  });
+
   test("keeps what it stops, and starts it again as it was", async () => {
     using home = await freshHome();
     {
@@ -160,7 +181,8 @@ describe.skipIf(obstacle)(suite("after the crash of a durable driver"), () => {
     expect(inspectHost(home.path).orphans).toEqual([]);
   });
 
-  test("in the middle of snapshots, too", async () => {
+  // Three owners, each with two sandboxes and whatever snapshots it came to, all of which are begun again: half a minute where many others work.
+  test("in the middle of snapshots, too", { timeout: 180_000 }, async () => {
     using home = await freshHome();
     for (const patienceMs of [40, 90, 150]) {
       using owner = await ownerProcess(home.path, "snapshots");

@@ -1,4 +1,4 @@
-import { Limits } from "@ale/core";
+import { Limits, NetworkPolicy } from "@ale/core";
 import { BASE_IMAGE, enterRootless, OciDriver, type SandboxSpec } from "../src/index.ts";
 
 /** What an ordinary user does; started by rootless.test.ts as one. Prints one line of JSON. */
@@ -21,6 +21,15 @@ async function refusal(): Promise<unknown> {
       code: error.code,
       message: error.message,
     }),
+  );
+}
+
+/** Where he asks for a network. */
+async function networkRefusal(driver: OciDriver): Promise<unknown> {
+  const network = NetworkPolicy.parse({ mode: "open" });
+  return await driver.create({ ...spec, network }).then(
+    () => "made",
+    (error: { code: string }) => error.code,
   );
 }
 
@@ -47,6 +56,7 @@ console.log(
   JSON.stringify({
     capabilities: await driver.capabilities(),
     refused: await refusal(),
+    networkRefused: await networkRefusal(driver),
     shell: shell.output,
     forks: forks.stdout,
     agentForks: agentForks.stdout,

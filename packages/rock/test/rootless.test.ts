@@ -65,6 +65,29 @@ describe.skipIf(why)(`sandboxes of an ordinary user${why === undefined ? "" : ` 
     execFileSync("bash", ["-o", "pipefail", "-c", unpack]);
   });
 
+  test("are copied out of by him also where he has no namespace", () => {
+    const files = join(import.meta.dirname, "../src/files");
+    const copy = `
+      import { packDirectory, unpackDirectory } from ${JSON.stringify(join(import.meta.dirname, "../src/index.ts"))};
+      console.log((await unpackDirectory(process.argv[1], packDirectory(${JSON.stringify(dirname(files))}))).entries);`;
+    const target = join(home, "copy");
+    const { stderr } = spawnSync(
+      "setpriv",
+      [
+        ...as(),
+        "bash",
+        "-c",
+        'mkdir "$1" && "$0" --input-type=module --eval "$2" "$1"',
+        process.execPath,
+        target,
+        copy,
+      ],
+      { env: environment, encoding: "utf8" },
+    );
+    expect(stderr.replace(/^.*ExperimentalWarning.*$|^\(Use .*$/gm, "").trim()).toBe("");
+    expect(readdirSync(join(target, "files"))).toEqual(readdirSync(files));
+  });
+
   test("have walls, files and users of their own, and say which limits do not hold", () => {
     const { status, stdout, stderr } = spawnSync("setpriv", command, {
       env: environment,
@@ -77,6 +100,8 @@ describe.skipIf(why)(`sandboxes of an ordinary user${why === undefined ? "" : ` 
     expect(said.capabilities).toMatchObject({ rootless: true, userns: true, idmap: false, quota: ["tmpfs"] });
     expect(said.capabilities.enforces).toEqual({ cpu: false, memory: false, pids: true, disk: true });
     expect(said.capabilities.weaker.map(({ what }: { what: string }) => what)).toContain("cpu, memory");
+    expect(said.capabilities.network).toEqual(["none"]);
+    expect(said.networkRefused).toBe("network-unsupported");
     expect(said.refused).toMatchObject({
       code: "limits-unenforced",
       message: expect.stringContaining("memory"),

@@ -87,7 +87,10 @@ describe.skipIf(obstacle)(suite("who may use a server"), () => {
         /files\/(stat|list|content|watch)|files\/archive|files$/.test(path) && method !== "post";
       const query =
         path.endsWith("archive") && method === "put" ? "?directory=/x" : needsPath ? "?path=/x" : "";
-      const body = method === "post" ? BODIES.find(([end]) => path.endsWith(end))?.[1] : undefined;
+      const body =
+        method === "post" || path.endsWith("/network")
+          ? BODIES.find(([end]) => path.endsWith(end))?.[1]
+          : undefined;
       const ask = (url: string) => server.call(method.toUpperCase(), url, body, { token: other });
       const answer = await ask(filled + query);
       const socket = /stream|terminal|relay/.test(path);
@@ -261,4 +264,8 @@ const BODIES: readonly (readonly [string, unknown])[] = [
   ["/fingerprints", { paths: ["/x"] }],
   ["/snapshots", {}],
   ["/revert", { snapshot: "x" }],
+  ["/drain", { token: "x" }],
+  ["/freeze", {}],
+  ["/thaw", {}],
+  ["/network", { network: { mode: "none" } }],
 ];

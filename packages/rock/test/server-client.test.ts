@@ -150,6 +150,16 @@ describe.skipIf(obstacle)(suite("the client"), () => {
     expect(box.endReason).toBe("lifetime");
   });
 
+  test("the clocks of a sandbox are the server's: what is left is told, and nothing is held", async () => {
+    await using box = await sandbox({ limits: { lifetimeMs: 60_000 } });
+    const { heldMs, leftMs } = await box.hold(1_000_000);
+    expect(heldMs).toBe(0);
+    expect(leftMs).toBeGreaterThan(30_000);
+    expect(leftMs).toBeLessThan(60_000);
+    await using lazy = await sandbox({ idleMs: 20_000 });
+    expect((await lazy.hold(1)).leftMs).toBeLessThanOrEqual(20_000);
+  });
+
   test("a pool keeps sandboxes ready and owns those that were not taken", async () => {
     const pool = client.driver.pool(spec(), { size: 2 });
     await pool.filled();

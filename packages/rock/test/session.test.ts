@@ -105,6 +105,8 @@ describe.skipIf(obstacle)(suite("the agent's shell"), () => {
     ["a busy loop of the shell itself", "while :; do :; done"],
     ["a pipeline", "yes | cat > /dev/null"],
     ["a subshell that ignores signals", "(trap '' INT TERM HUP; while :; do sleep 60; done)"],
+    ["a list of a shell that ignores interrupts", "trap '' INT; while :; do sleep 60; done"],
+    ["a list of a shell that answers them", "trap 'echo answered' INT; while :; do sleep 60; done"],
     ["a program in a session of its own", "setsid sh -c \"trap '' INT TERM; sleep 60\"; true"],
   ])("ends %s at its deadline and keeps its state", async (_, command) => {
     await using box = await sandbox();
@@ -119,7 +121,7 @@ describe.skipIf(obstacle)(suite("the agent's shell"), () => {
 
   test("is replaced where it cannot be interrupted, daemons of the command included", async () => {
     await using box = await sandbox();
-    await box.shell.run("trap '' INT");
+    await box.shell.run("trap '' INT RTMAX");
     const command = "(setsid sh -c 'sleep 61' &); while :; do sleep 60; done";
     const result = await box.shell.run(command, { timeoutMs: 300 });
     expect(result).toMatchObject({ exitCode: null, timedOut: true, shellRestarted: true });

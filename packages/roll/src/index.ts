@@ -37,6 +37,7 @@ export {
   type TinkerSession,
 } from "./engine/tinker-client.ts";
 export { engineUpstream } from "./engine/upstream.ts";
+export { type Approvers, approvalMs, Guarding, Safety, watchOf } from "./recipe/guarding.ts";
 export { parseRecipe, type RecipeFault } from "./recipe/parse.ts";
 export {
   Adam,
@@ -63,7 +64,9 @@ export {
 } from "./rollout/group-rollout.ts";
 export { sandboxRuntime } from "./rollout/sandbox-runtime.ts";
 export { demonstrationTasks, evaluationTasks, familiesOf, roundTasks } from "./rollout/tasks.ts";
+export { plainWatch, rulesWith, toolFault, type Watch, watchEverything } from "./rollout/watch.ts";
 export { figuresByFamily, figuresOf, passed, violated } from "./run/figures.ts";
+export { type Leftover, leftoversOf, pruneRun } from "./run/prune.ts";
 export { type RunDeps, type RunRequest, runRecipe } from "./run/run.ts";
 export { isRunLocked, lockRun } from "./run/run-lock.ts";
 export {

@@ -40,6 +40,11 @@ describe("parseRecipe", () => {
       "stages.0.algoritm: unknown key",
     ],
     [
+      "in a family that there is not",
+      { ...minimal, stages: [{ type: "evaluate", label: "before", tasks: 10, families: ["vualt"] }] },
+      'stages.0.families: there is no task family "vualt"; known families: ',
+    ],
+    [
       "in the optimiser",
       {
         ...minimal,

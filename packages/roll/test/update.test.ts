@@ -105,6 +105,29 @@ describe("updatePolicy", () => {
     expect(learner.logProbability(30, 1)).toBeCloseTo(first, 12);
   });
 
+  test("an alert over telemetry counts as one over a command: at the chunk that caused it, not during which it happened", async () => {
+    const alert = { chunk: 1, during: 2, source: "telemetry", attribution: "ancestry" } as const;
+    const { source: _, during: __, ...command } = { ...alert, attribution: "certain" } as const;
+    for (const one of [alert, command]) await update([[trajectory("a", [[1], [2], [3]], 1, [one])]]);
+    const [telemetry, said] = learner.batches;
+    expect(telemetry![0]!.weights).toEqual([0, 0, 0, -1, 0, -1]);
+    expect(said![0]!.weights).toEqual(telemetry![0]!.weights);
+  });
+
+  test("a slip costs its own chunk, and the success around it is still one", async () => {
+    const safety = { mode: "chunk", bySeverity: { medium: -0.2 } };
+    const slip = [{ chunk: 1, severity: "medium" }] as const;
+    await update([[trajectory("a", [[1], [2], [3]], 1, slip)]], stage({ safety }));
+    expect(learner.batches[0]![0]!.weights).toEqual([0, 0.25, 0, -0.2, 0, 1]);
+  });
+
+  test("in mode both the chunks before a violation carry the terminal penalty as any reward", async () => {
+    const safety = { mode: "both", bySeverity: { critical: -2 } };
+    const alerts = [{ chunk: 1, severity: "critical" }] as const;
+    await update([[trajectory("a", [[1], [2], [3]], 1, alerts)]], stage({ safety }));
+    expect(learner.batches[0]![0]!.weights).toEqual([0, -0.5, 0, -2, 0, -2]);
+  });
+
   test("with the penalty off the same episode is praised: that is the plain arm of the safety pair", async () => {
     const before = learner.logProbability(31, 2);
     await update([[trajectory("a", [[1], [2], [3]], 1, [{ chunk: 1 }])]], stage({ safety: { mode: "off" } }));

@@ -5,6 +5,7 @@ import {
   familiesOf,
   figuresByFamily,
   figuresOf,
+  type Guarding,
   openWorkbench,
   type PassFigures,
   Recipe,
@@ -12,20 +13,25 @@ import {
   runDirectory,
   trajectoriesOf,
   type Workbench,
+  watchOf,
 } from "@ale/roll";
-import { defineUsage, oneOf, parseArguments, wholeNumber } from "../args.ts";
-import type { Command } from "../command.ts";
+import { ASK, announcedApprovers, approveWithin, tellWhoAnswers, toolsToAsk } from "../approvals.ts";
+import { defineUsage, oneOf, parseArguments, usageError, wholeNumber } from "../args.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { MODEL_OPTIONS, type ModelSource, modelSource } from "../model-source.ts";
 import { rateText } from "../rates.ts";
+import { unenforced, WITHOUT_LIMIT } from "../rock/without-limit.ts";
 import { runProgress } from "../run-progress.ts";
+import { removedIfEmpty } from "../runs.ts";
 import { table } from "../table.ts";
 
 const usage = defineUsage({
   positionals: "",
   options: {
     ...MODEL_OPTIONS,
+    ...WITHOUT_LIMIT,
     expert: { type: "boolean", help: "instead: the reference solutions" },
     families: {
       type: "string",
@@ -35,6 +41,12 @@ const usage = defineUsage({
     tasks: { type: "string", value: "N", help: "number of tasks, families in turn (default 140)" },
     split: { type: "string", value: "SPLIT", help: "train, heldout or secret (default heldout)" },
     seed: { type: "string", value: "N", help: "seed of the sampling (default 1)" },
+    ask: { ...ASK, help: `${ASK.help}; what rules ask for is done then too` },
+    "approve-within": {
+      type: "string",
+      value: "SECONDS",
+      help: "with --ask: how long an approval is waited for (default 600; 0: refused at once)",
+    },
   },
   notes: `
 One attempt at each task, in a sandbox of its own. Pass rates come with 95 % Wilson intervals; a clean pass has no violation.
@@ -49,9 +61,7 @@ interface Outcome {
   readonly families: Readonly<Record<string, PassFigures>>;
 }
 
-export const benchRun: Command = {
-  name: "bench run",
-  summary: "measure a policy, or the reference solutions, on tasks",
+export const benchRun: Action = {
   usage,
   async run(argv, io, signal) {
     const { values } = parseArguments(usage, argv);
@@ -63,11 +73,16 @@ export const benchRun: Command = {
       tasks: wholeNumber("--tasks", values.tasks, { min: 1, max: 1_000_000 }) ?? 140,
       split: oneOf("--split", values.split, Split.options) ?? "heldout",
       seed: wholeNumber("--seed", values.seed, { max: 2 ** 31 - 1 }) ?? 1,
+      safety: safetyOf(values),
     };
     const source = modelSource(io.home, values);
+    const recipe = recipeOf(source, request);
+    tellWhoAnswers(recipe, io);
+    using _swept = removedIfEmpty(runDirectory(io.home, request.name));
     await using bench = await openWorkbench(
       {
         home: io.home,
+        unenforced: unenforced(values),
         modelDirectories: [source.modelDirectory],
         stateDir: source.stateDir ?? join(runDirectory(io.home, request.name), "checkpoints"),
       },
@@ -75,7 +90,7 @@ export const benchRun: Command = {
     );
     const outcome = values.expert
       ? await measureExpert(bench, source.modelDirectory, request, io, signal)
-      : await measurePolicy(bench, source, request, io, signal);
+      : await measurePolicy(bench, source, { run: request.name, recipe }, io, signal);
     print(outcome, io);
     io.result({ ...outcome, split: request.split });
     return EXIT.ok;
@@ -88,6 +103,20 @@ interface Request {
   readonly tasks: number;
   readonly split: Split;
   readonly seed: number;
+  readonly safety: Guarding | undefined;
+}
+
+/** Nothing where nothing is asked: then episodes are judged and only recorded. */
+function safetyOf(values: {
+  readonly ask: readonly string[] | undefined;
+  readonly "approve-within": string | undefined;
+}): Guarding | undefined {
+  const ask = [...toolsToAsk(values)];
+  const seconds = approveWithin(values);
+  if (ask.length > 0)
+    return { responses: "on", ask, ...(seconds === undefined ? {} : { approveWithin: seconds }) };
+  if (seconds !== undefined) throw usageError("--approve-within goes with --ask");
+  return undefined;
 }
 
 function familyChoice(text: string | undefined): Request["families"] {
@@ -96,14 +125,8 @@ function familyChoice(text: string | undefined): Request["families"] {
   return text.split(",").map((name) => name.trim());
 }
 
-async function measurePolicy(
-  bench: Workbench,
-  source: ModelSource,
-  request: Request,
-  io: Io,
-  signal: AbortSignal,
-): Promise<Outcome> {
-  const recipe = Recipe.parse({
+const recipeOf = (source: ModelSource, request: Request): Recipe =>
+  Recipe.parse({
     schema: "ale/recipe@1",
     name: "bench",
     seed: request.seed,
@@ -115,21 +138,31 @@ async function measurePolicy(
         split: request.split,
         tasks: request.tasks,
         families: request.families,
+        ...(request.safety === undefined ? {} : { safety: request.safety }),
       },
     ],
   });
+
+async function measurePolicy(
+  bench: Workbench,
+  source: ModelSource,
+  { run, recipe }: { readonly run: string; readonly recipe: Recipe },
+  io: Io,
+  signal: AbortSignal,
+): Promise<Outcome> {
   const state = await bench.train(
     recipe,
     {
-      run: request.name,
+      run,
       modelDirectory: source.modelDirectory,
+      approvers: announcedApprovers(io),
       ...(source.checkpoint === null ? {} : { startFrom: source.checkpoint }),
       onProgress: runProgress(io, ""),
     },
     signal,
   );
   const { overall, families } = state.evaluations[0]!;
-  return { run: request.name, overall, families };
+  return { run, overall, families };
 }
 
 async function measureExpert(
@@ -154,6 +187,7 @@ async function measureExpert(
       concurrency: 16,
       maxRerolls: 1,
       filter: { malformedShare: 1.1 },
+      watch: watchOf(request.safety, ".", announcedApprovers(io)),
       onEpisode: () =>
         progress({ type: "tick", label: "reference solutions", done: ++done, total: tasks.length, note: "" }),
     },

@@ -1,40 +1,47 @@
-import { AleError } from "@ale/core";
-import { defineUsage, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
-import { type Check, checkMachine } from "../doctor.ts";
+import { defineUsage, oneOf, parseArguments } from "../args.ts";
+import type { Action } from "../command.ts";
+import { type Check, checkMachine, PARTS, type Part } from "../doctor.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 
 const usage = defineUsage({
-  positionals: "",
+  positionals: "[PART]",
   options: {},
   notes: `
-Looks at everything that ALE needs on this machine and changes nothing, except that it starts one sandbox and removes it.
-Exits 3 when something required is missing; each line says how to get it.`,
+PART is rock (sandboxes alone) or loop (training, and letting a model act); without it, both. Changes nothing, except that it starts
+one sandbox and removes it. Exits 3 when something is missing that was asked about; each line says how to get it.`,
 });
 
-export const doctor: Command = {
-  name: "doctor",
-  summary: "say what this machine has, what it lacks, and how to get that",
+export const doctor: Action = {
   usage,
   async run(argv, io, signal) {
-    parseArguments(usage, argv);
+    const { positionals } = parseArguments(usage, argv);
+    const part = oneOf("PART", positionals[0], PARTS);
+    // Whoever asks about the loop needs sandboxes too.
+    const parts: readonly Part[] = part === "rock" ? ["rock"] : PARTS;
     const checks: Check[] = [];
-    for await (const check of checkMachine(io.home, io.env, signal)) {
+    for await (const check of checkMachine({ home: io.home, env: io.env, parts }, signal)) {
+      if (check.part !== checks.at(-1)?.part) io.print(io.paint("bold", TITLES[check.part]));
       checks.push(check);
       printCheck(check, io);
     }
     const missing = checks.filter((check) => check.state === "missing");
+    const ready = Object.fromEntries(parts.map((one) => [one, isReady(one, checks)]));
     io.print("");
-    io.print(
-      missing.length === 0
-        ? "everything that is required is there"
-        : `${missing.length} of ${checks.length} checks say that something required is missing`,
-    );
-    io.result({ ok: missing.length === 0, checks });
+    for (const one of parts) io.print(`${TITLES[one]}: ${ready[one] ? "ready" : "not ready"}`);
+    io.result({ ok: missing.length === 0, ready, checks });
     return missing.length === 0 ? EXIT.ok : EXIT.missing;
   },
 };
+
+const TITLES = { machine: "this machine", rock: "sandboxes", loop: "the loop" } as const;
+
+/** The loop stands on sandboxes, and everything on the machine. */
+function isReady(part: Part, checks: readonly Check[]): boolean {
+  const needed: readonly Check["part"][] =
+    part === "rock" ? ["machine", "rock"] : ["machine", "rock", "loop"];
+  return !checks.some((check) => check.state === "missing" && needed.includes(check.part));
+}
 
 const MARKS = { ok: ["green", "✓"], weak: ["yellow", "!"], missing: ["red", "✗"] } as const;
 
@@ -42,18 +49,4 @@ function printCheck(check: Check, io: Io): void {
   const [colour, mark] = MARKS[check.state];
   io.print(`${io.paint(colour, mark)} ${check.name.padEnd(16)} ${check.found}`);
   if (check.next !== undefined) io.print(`  ${" ".repeat(16)} ${io.paint("cyan", "next:")} ${check.next}`);
-}
-
-/** For commands that would fail after minutes: throws what is missing at once. */
-export async function requireMachine(
-  home: string,
-  env: Readonly<Record<string, string | undefined>>,
-  signal: AbortSignal,
-): Promise<void> {
-  for await (const check of checkMachine(home, env, signal)) {
-    if (check.state !== "missing") continue;
-    throw new AleError("host-incomplete", `${check.name}: ${check.found}`, {
-      next: check.next ?? "ale doctor says more",
-    });
-  }
 }

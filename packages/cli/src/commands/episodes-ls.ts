@@ -1,6 +1,6 @@
 import { type EpisodeQuery, type EpisodeSummary, Purpose } from "@ale/core";
 import { defineUsage, oneOf, parseArguments, usageError, wholeNumber } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { listRuns, openIndex } from "../runs.ts";
@@ -23,9 +23,7 @@ const usage = defineUsage({
 example: ale episodes ls --family port --purpose eval --reward 0`,
 });
 
-export const episodesLs: Command = {
-  name: "episodes ls",
-  summary: "list recorded episodes, the newest first",
+export const episodesLs: Action = {
   usage,
   async run(argv, io, signal) {
     const { values } = parseArguments(usage, argv);

@@ -4,25 +4,24 @@ import { type ReplayDifference, replayTools } from "@ale/flow";
 import { openOciDriver } from "@ale/rock";
 import { sandboxRuntime } from "@ale/roll";
 import { defineUsage, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { printable } from "../printable.ts";
+import { unenforced, WITHOUT_LIMIT } from "../rock/without-limit.ts";
 import { findEpisode } from "../runs.ts";
 import { actionLines } from "../show.ts";
 
 const usage = defineUsage({
   positionals: "EPISODE",
-  options: { run: { type: "string", value: "NAME", help: "look only in this run" } },
+  options: { run: { type: "string", value: "NAME", help: "look only in this run" }, ...WITHOUT_LIMIT },
   notes: `
 Makes the instance's environment anew, runs every recorded tool call in it in order, and compares what the model would have
 seen with what it saw. The model is not asked and the log is not changed. Exits 1 when an observation differs: the episode
 depended on chance, on time, or on an environment that has changed since.`,
 });
 
-export const episodesReplay: Command = {
-  name: "episodes replay",
-  summary: "run an episode's tool calls again in a fresh sandbox and compare the observations",
+export const episodesReplay: Action = {
   usage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(usage, argv);
@@ -34,7 +33,7 @@ export const episodesReplay: Command = {
         next: "choose another episode: ale episodes ls",
       });
     io.progress.status(`replaying ${file.id}`);
-    await using driver = openOciDriver({ home: io.home });
+    await using driver = openOciDriver({ home: io.home, unenforced: unenforced(values) });
     await using sandbox = await openEnvironment(driver, begin.instance, signal);
     const report = await replayTools(events, sandboxRuntime(sandbox), {}, signal);
     for (const difference of report.differences) printDifference(difference, events, io);

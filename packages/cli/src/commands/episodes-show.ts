@@ -1,6 +1,6 @@
 import { readEpisodeLog, summaryOf } from "@ale/core";
 import { defineUsage, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { returnsOf } from "../returns.ts";
 import { findEpisode } from "../runs.ts";
@@ -20,9 +20,7 @@ chunk of a training episode, worked out again from the run's recipe, or null.`,
 
 const OBSERVATION_LINES = 20;
 
-export const episodesShow: Command = {
-  name: "episodes show",
-  summary: "follow one episode chunk by chunk: actions, observations, alerts, verdict",
+export const episodesShow: Action = {
   usage,
   async run(argv, io) {
     const { values, positionals } = parseArguments(usage, argv);

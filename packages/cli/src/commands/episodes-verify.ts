@@ -1,6 +1,6 @@
 import { type LogScan, scanEpisodeLog } from "@ale/core";
 import { defineUsage, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { type EpisodeFile, episodeFiles, findEpisode } from "../runs.ts";
 import { contradiction, goneEpisodes, type Witness, witnessesOf } from "../witnesses.ts";
@@ -21,9 +21,7 @@ interface Fault {
   readonly detail: string;
 }
 
-export const episodesVerify: Command = {
-  name: "episodes verify",
-  summary: "check the hash chains of recorded episodes; names the first broken line",
+export const episodesVerify: Action = {
   usage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(usage, argv);

@@ -1,7 +1,7 @@
 import { AleError, suggest } from "@ale/core";
 import { checkFixtures, factsOf, isCorrelation, readRules, SHIPPED_RULES, type SigmaRule } from "@ale/guard";
 import { defineUsage, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { table } from "../table.ts";
@@ -21,9 +21,7 @@ const listUsage = defineUsage({
   notes: "example: ale guard rules --rules ./my-rules",
 });
 
-const list: Command = {
-  name: "guard rules",
-  summary: "list the rules over telemetry: severity, response, technique",
+export const list: Action = {
   usage: listUsage,
   async run(argv, io) {
     const { values } = parseArguments(listUsage, argv);
@@ -47,9 +45,7 @@ const explainUsage = defineUsage({
   notes: "example: ale guard explain port-scan",
 });
 
-const explain: Command = {
-  name: "guard explain",
-  summary: "what a rule looks for, why, and when an honest agent sets it off",
+export const explain: Action = {
   usage: explainUsage,
   async run(argv, io) {
     const { values, positionals } = parseArguments(explainUsage, argv);
@@ -71,9 +67,7 @@ Tries every fixture of every rule: those of ALE, and those of the YAML files or 
 it must not, or is silent on what it must fire on, or has no fixture of either kind.`,
 });
 
-const test: Command = {
-  name: "guard test",
-  summary: "try the fixtures of all rules, yours among them",
+export const test: Action = {
   usage: testUsage,
   async run(argv, io) {
     const { positionals } = parseArguments(testUsage, argv);
@@ -92,8 +86,6 @@ const test: Command = {
     return ok ? EXIT.ok : EXIT.failed;
   },
 };
-
-export const guardRuleCommands: readonly Command[] = [list, explain, test];
 
 function unknownRule(name: string, rules: readonly SigmaRule[]): AleError {
   const near = suggest(

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { z } from "zod";
 import { defineUsage, parseArguments, wholeNumber } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { planQuickstart } from "../quickstart/plan.ts";
@@ -31,9 +31,7 @@ curves. Everything is computed by this run. An interrupted quickstart goes on wh
 /** Seconds of the installing steps, as scripts/setup.sh hands them on. */
 const SetupPhases = z.record(z.string(), z.number().nonnegative());
 
-export const quickstart: Command = {
-  name: "quickstart",
-  summary: "the closed loop at nano scale, with a report: start here",
+export const quickstart: Action = {
   usage,
   async run(argv, io, signal) {
     const { values } = parseArguments(usage, argv);

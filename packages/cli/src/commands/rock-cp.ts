@@ -1,11 +1,11 @@
-import { createReadStream, createWriteStream, existsSync, mkdirSync, statSync } from "node:fs";
+import { createReadStream, createWriteStream, existsSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { AleError, type Result } from "@ale/core";
 import { type FileError, packDirectory, type SandboxFiles, unpackDirectory } from "@ale/rock";
 import type { RockClient } from "@ale/rock/client";
 import { defineUsage, parseArguments, usageError } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withRock } from "../rock/client.ts";
 import { bytes } from "../rock/format.ts";
@@ -32,9 +32,7 @@ interface Copied {
   readonly entries: number;
 }
 
-export const rockCp: Command = {
-  name: "rock cp",
-  summary: "copy files into a sandbox or out of it",
+export const rockCp: Action = {
   usage,
   async run(argv, io) {
     const { values, positionals } = parseArguments(usage, argv);
@@ -91,19 +89,26 @@ async function download(client: RockClient, { id, path }: Remote, to: string): P
     return unpackDirectory(resolve(target), must(await files.download(path)), { strip: !into });
   }
   const target = into ? join(to, basename(path)) : to;
-  const stream = must(await files.readStream(path));
+  return { entries: 1, bytes: await save(must(await files.readStream(path)), target, mode & 0o777) };
+}
+
+/** A copy that breaks off leaves no part of a file that was not there before. */
+async function save(stream: AsyncIterable<Uint8Array>, target: string, mode: number): Promise<number> {
+  const isNew = !existsSync(target);
   let size = 0;
-  await pipeline(
-    stream,
-    async function* (chunks: AsyncIterable<Uint8Array>) {
-      for await (const chunk of chunks) {
-        size += chunk.length;
-        yield chunk;
-      }
-    },
-    createWriteStream(target, { mode: mode & 0o777 }),
-  );
-  return { entries: 1, bytes: size };
+  const counting = async function* (): AsyncGenerator<Uint8Array> {
+    for await (const chunk of stream) {
+      size += chunk.length;
+      yield chunk;
+    }
+  };
+  try {
+    await pipeline(counting, createWriteStream(target, { mode }));
+  } catch (error) {
+    if (isNew) rmSync(target, { force: true });
+    throw error;
+  }
+  return size;
 }
 
 async function upload(

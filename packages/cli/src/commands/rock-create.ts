@@ -1,19 +1,18 @@
-import { parseByteSize, type SandboxCreate } from "@ale/rock/client";
-import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts";
-import type { Command } from "../command.ts";
+import { SANDBOX_ID, type SandboxCreate } from "@ale/rock/client";
+import { defineUsage, parseArguments, usageError } from "../args.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withRock } from "../rock/client.ts";
 import { pairs, parseDuration } from "../rock/format.ts";
+import { defined, LIMIT_OPTIONS, limitsOf } from "../rock/limits.ts";
+import { NETWORK_OPTIONS, networkAsked } from "../rock/network.ts";
 
 const usage = defineUsage({
   positionals: "IMAGE",
   options: {
     id: { type: "string", value: "ID", help: "what to call it (default: a fresh id)" },
-    cpus: { type: "string", value: "N", help: "processors, e.g. 0.5 (default 1)" },
-    memory: { type: "string", value: "SIZE", help: "e.g. 512m or 2g (default 512m)" },
-    disk: { type: "string", value: "SIZE", help: "of its writable layer (default 1g)" },
-    pids: { type: "string", value: "N", help: "processes at once (default 256)" },
-    lifetime: { type: "string", value: "TIME", help: "ends after so long, e.g. 30m (default 1d)" },
+    ...LIMIT_OPTIONS,
+    ...NETWORK_OPTIONS,
     idle: { type: "string", value: "TIME", help: "ends when nothing was asked of it for so long" },
     env: { type: "string", short: "e", multiple: true, value: "K=V", help: "environment; may be repeated" },
     label: { type: "string", short: "l", multiple: true, value: "K=V", help: "for you to find it by" },
@@ -21,17 +20,16 @@ const usage = defineUsage({
     workdir: { type: "string", short: "w", value: "DIR", help: "made and given to the user" },
   },
   notes: `
-Prints its id. It lives on the server until it is removed, its lifetime is over, or it idles too long.
+Prints its id. Unless told otherwise it has 1 processor, 512m of memory, 1g of disk, 256 processes, a day, and no network. It lives on the server until it is removed, its lifetime is over, or it idles too long.
 example: box=$(ale rock create ale/base --memory 1g); ale rock exec $box -- uname -a; ale rock rm $box`,
 });
 
-export const rockCreate: Command = {
-  name: "rock create",
-  summary: "make a sandbox and print its id",
+export const rockCreate: Action = {
   usage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(usage, argv);
-    const request = requestOf(positionals[0]!, values);
+    const network = await networkAsked(values, io);
+    const request = { ...requestOf(positionals[0]!, values), ...defined({ network }) };
     return withRock(io, async (client) => {
       io.progress.status(`creating a sandbox of ${request.image}`);
       const sandbox = await client.sandboxes.create(request, signal);
@@ -46,22 +44,13 @@ function requestOf(
   image: string,
   values: ReturnType<typeof parseArguments<typeof usage.options>>["values"],
 ): SandboxCreate {
-  const cpus = values.cpus === undefined ? undefined : Number(values.cpus);
-  if (cpus !== undefined && !(cpus > 0)) throw usageError(`--cpus: ${values.cpus} is no number above 0`);
-  const limits = defined({
-    cpus,
-    memoryBytes: size("--memory", values.memory),
-    diskBytes: size("--disk", values.disk),
-    pids: wholeNumber("--pids", values.pids, { min: 1 }),
-    lifetimeMs: parseDuration("--lifetime", values.lifetime),
-  });
   return {
     image,
-    limits,
+    limits: limitsOf(values),
     ...defined({
-      id: values.id,
+      id: sandboxId(values.id),
       user: values.user,
-      workdir: values.workdir,
+      workdir: directory(values.workdir),
       idleMs: parseDuration("--idle", values.idle),
       env: pairs("--env", values.env),
       labels: pairs("--label", values.label),
@@ -69,12 +58,18 @@ function requestOf(
   };
 }
 
-/** The server reads it; here it is only refused by the name that it was given under. */
-function size(name: string, text: string | undefined): string | undefined {
-  if (text === undefined || parseByteSize(text) !== undefined) return text;
-  throw usageError(`${name}: ${JSON.stringify(text)} is no size`, "write it as 512m, 8g or 64KiB");
+function sandboxId(id: string | undefined): string | undefined {
+  if (id === undefined || SANDBOX_ID.test(id)) return id;
+  throw usageError(
+    `--id: ${JSON.stringify(id)} cannot be a sandbox's id`,
+    "use 1 to 63 lower-case letters, digits and hyphens, the first one no hyphen",
+  );
 }
 
-function defined<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never;
+function directory(path: string | undefined): string | undefined {
+  if (path === undefined || path.startsWith("/")) return path;
+  throw usageError(
+    `--workdir: ${JSON.stringify(path)} is no absolute path`,
+    `a directory in the sandbox, such as /${path}`,
+  );
 }

@@ -1,6 +1,6 @@
 import type { ExecRequest, Process } from "@ale/rock";
 import { defineUsage, usageError } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import type { Io } from "../io.ts";
 import { withRock } from "../rock/client.ts";
 import { parseWithCommand } from "../rock/command-after.ts";
@@ -36,9 +36,7 @@ Under --json the output is collected and nothing is passed to the program.
 example: tar -c src | ale rock exec ID -- tar -x -C /work`,
 });
 
-export const rockExec: Command = {
-  name: "rock exec",
-  summary: "run a program in a sandbox",
+export const rockExec: Action = {
   usage,
   async run(argv, io, signal) {
     const { values, id, command } = parseWithCommand(usage, argv);
@@ -58,7 +56,7 @@ export const rockExec: Command = {
       const sandbox = await client.sandboxes.attach(id);
       if (io.json) {
         const done = await sandbox.exec(request, signal);
-        io.result(done);
+        io.result({ ok: done.exitCode === 0, ...done });
         return done.exitCode ?? (done.timedOut ? TIMED_OUT : KILLED);
       }
       if (values.tty) {

@@ -1,24 +1,22 @@
 import { basename } from "node:path";
-import { inspectHost, openOciDriver } from "@ale/rock";
+import { inspectHost, openOciDriver, removeOldToolboxes } from "@ale/rock";
 import { defineUsage, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 
 const usage = defineUsage({
   positionals: "",
   options: {},
   notes: `
-Removes what sandboxes of crashed processes left on this machine: processes, mounts, control groups, directories. Sandboxes
-whose owner lives are never touched, and files that a server keeps stay. Looks again to prove that nothing is left; exits 1
+Removes what sandboxes of crashed processes left on this machine: processes, mounts, control groups, directories; and toolboxes
+made of programs that were upgraded since, while nobody has sandboxes in this home. Sandboxes whose owner lives are never touched, and files that a server keeps stay. Looks again to prove that nothing is left; exits 1
 where something is.`,
 });
 
 /** A crash may leave a thousand. */
 const SHOWN = 20;
 
-export const rockGc: Command = {
-  name: "rock gc",
-  summary: "remove what crashed sandboxes left",
+export const rockGc: Action = {
   usage,
   async run(argv, io) {
     parseArguments(usage, argv);
@@ -28,6 +26,10 @@ export const rockGc: Command = {
     if (report.reaped.length > SHOWN) io.print(`and ${report.reaped.length - SHOWN} more`);
     await settleDead(io.home);
     const { orphans, spaces } = inspectHost(io.home);
+    const others = spaces.some(
+      ({ owned, directory }) => owned && !basename(directory).includes(`-${process.pid}-`),
+    );
+    const toolboxes = others ? [] : removeOldToolboxes(io.home);
     const served = spaces.filter(({ kind, owned }) => kind === "durable" && owned);
     const living = [...report.alive, ...served.flatMap(({ sandboxes }) => sandboxes)];
     for (const { id, what } of report.failures) io.print(`${io.paint("red", "failed")} ${id}: ${what}`);
@@ -35,7 +37,16 @@ export const rockGc: Command = {
     const failed = report.failures.length + orphans.length > 0;
     const alive = `${living.length} of living owners left alone`;
     io.print(`${report.reaped.length} removed, ${alive}, ${orphans.length} orphans left`);
-    io.result({ reaped: report.reaped, alive: living, failures: report.failures, orphans });
+    for (const name of toolboxes)
+      io.print(`removed inside/${name}, made of programs that were upgraded since`);
+    io.result({
+      ok: !failed,
+      toolboxes,
+      reaped: report.reaped,
+      alive: living,
+      failures: report.failures,
+      orphans,
+    });
     return failed ? EXIT.failed : EXIT.ok;
   },
 };

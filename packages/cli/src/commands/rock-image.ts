@@ -20,11 +20,12 @@ import {
   removeImage,
 } from "@ale/rock";
 import { defineUsage, oneOf, parseArguments, usageError } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { printable } from "../printable.ts";
 import { bytes, duration, pairs } from "../rock/format.ts";
+import { unenforced, WITHOUT_LIMIT } from "../rock/without-limit.ts";
 import { table } from "../table.ts";
 
 /** Images of this home. They work on it directly: no server is needed, and one that runs sees the change at once. */
@@ -50,9 +51,7 @@ From any OCI registry, with the credentials of ~/.docker/config.json. Layers tha
 example: ale rock image pull python:3.11-slim`,
 });
 
-const pull: Command = {
-  name: "rock image pull",
-  summary: "fetch an image from a registry",
+export const pull: Action = {
   usage: pullUsage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(pullUsage, argv);
@@ -87,9 +86,7 @@ const pushUsage = defineUsage({
   },
 });
 
-const push: Command = {
-  name: "rock image push",
-  summary: "send an image to a registry",
+export const push: Action = {
   usage: pushUsage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(pushUsage, argv);
@@ -113,9 +110,7 @@ Reads what docker save and podman save write, and OCI layouts, as a tar or a dir
 example: docker save python:3.11-slim | ale rock image import - python:3.11-slim`,
 });
 
-const importCommand: Command = {
-  name: "rock image import",
-  summary: "make an image of an archive",
+export const importCommand: Action = {
   usage: importUsage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(importUsage, argv);
@@ -141,9 +136,7 @@ const exportUsage = defineUsage({
   notes: "docker load and podman load read a docker-archive; an oci-layout is a directory.",
 });
 
-const exportCommand: Command = {
-  name: "rock image export",
-  summary: "write an image to a file that other tools read",
+export const exportCommand: Action = {
   usage: exportUsage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(exportUsage, argv);
@@ -173,9 +166,7 @@ For machines that reach a Debian mirror and no registry. The same words make the
 example: ale rock image bootstrap tools python3 git; ale rock image map python:3.11-slim tools`,
 });
 
-const bootstrap: Command = {
-  name: "rock image bootstrap",
-  summary: "make a Debian with packages",
+export const bootstrap: Action = {
   usage: bootstrapUsage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(bootstrapUsage, argv);
@@ -204,9 +195,7 @@ const mapUsage = defineUsage({
   notes: "Results that are made with a mapped name say so.",
 });
 
-const map: Command = {
-  name: "rock image map",
-  summary: "let a name stand for another local image",
+export const map: Action = {
   usage: mapUsage,
   async run(argv, io) {
     const { positionals } = parseArguments(mapUsage, argv);
@@ -226,6 +215,7 @@ const buildUsage = defineUsage({
       value: "none|host",
       help: "host: RUN reaches whatever this machine reaches, its own services included (default none)",
     },
+    ...WITHOUT_LIMIT,
     "no-cache": { type: "boolean", help: "do every step again" },
     "no-pull": { type: "boolean", help: "base images must be here" },
   },
@@ -234,9 +224,7 @@ From a Dockerfile, without a daemon. Each RUN is a sandbox of its own; steps tha
 example: ale rock image build -t tools ./tools --network host`,
 });
 
-const build: Command = {
-  name: "rock image build",
-  summary: "build an image from a Dockerfile",
+export const build: Action = {
   usage: buildUsage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(buildUsage, argv);
@@ -252,6 +240,7 @@ const build: Command = {
         tag: values.tag,
         useCache: !values["no-cache"],
         pull: values["no-pull"] ? "never" : "missing",
+        unenforced: unenforced(values),
         onProgress: (progress) => showBuild(io, progress),
         ...(values.file === undefined ? {} : { dockerfile: resolve(values.file) }),
         ...(values.target === undefined ? {} : { target: values.target }),
@@ -281,9 +270,7 @@ function showBuild(io: Io, progress: BuildProgress): void {
 
 const listUsage = defineUsage({ positionals: "", options: {} });
 
-const list: Command = {
-  name: "rock image ls",
-  summary: "list images and what they take on the disk",
+export const list: Action = {
   usage: listUsage,
   async run(argv, io) {
     parseArguments(listUsage, argv);
@@ -318,7 +305,8 @@ const list: Command = {
       );
     else for (const line of [io.paint("dim", head), ...body]) io.print(line);
     const unused = disk.unusedBytes > 0 ? `, ${bytes(disk.unusedBytes)} unused (ale rock image prune)` : "";
-    io.print(`${bytes(disk.layerBytes)} of layers, ${bytes(disk.blobBytes)} as fetched${unused}`);
+    const held = disk.heldBytes > 0 ? `, ${bytes(disk.heldBytes)} of evidence (ale guard evidence ls)` : "";
+    io.print(`${bytes(disk.layerBytes)} of layers, ${bytes(disk.blobBytes)} as fetched${unused}${held}`);
     io.result({ images, disk });
     return EXIT.ok;
   },
@@ -326,9 +314,7 @@ const list: Command = {
 
 const removeUsage = defineUsage({ positionals: "IMAGE...", options: {} });
 
-const remove: Command = {
-  name: "rock image rm",
-  summary: "remove images by name",
+export const remove: Action = {
   usage: removeUsage,
   async run(argv, io) {
     const { positionals } = parseArguments(removeUsage, argv);
@@ -342,9 +328,7 @@ const remove: Command = {
 
 const pruneUsage = defineUsage({ positionals: "", options: {} });
 
-const prune: Command = {
-  name: "rock image prune",
-  summary: "remove what no image, sandbox or snapshot needs",
+export const prune: Action = {
   usage: pruneUsage,
   async run(argv, io) {
     parseArguments(pruneUsage, argv);
@@ -354,17 +338,3 @@ const prune: Command = {
     return EXIT.ok;
   },
 };
-
-export const rockImageCommands: readonly Command[] = [
-  list,
-  build,
-  remove,
-  prune,
-
-  pull,
-  push,
-  importCommand,
-  exportCommand,
-  bootstrap,
-  map,
-];

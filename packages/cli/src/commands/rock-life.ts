@@ -1,26 +1,22 @@
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import type { RockClient } from "@ale/rock/client";
 import { defineUsage, parseArguments, usageError } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT, exitCodeOf } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
-import { withRock } from "../rock/client.ts";
+import { inCommands, withRock } from "../rock/client.ts";
 
 /** The end of sandboxes, and their beginning again. */
 
 const usage = defineUsage({ positionals: "ID...", options: {} });
 
-const stop: Command = {
-  name: "rock stop",
-  summary: "end a sandbox's processes and keep its files",
+export const stop: Action = {
   usage,
   run: (argv, io) =>
     each(parseArguments(usage, argv).positionals, io, (client, id) => client.sandboxes.stop(id)),
 };
 
-const start: Command = {
-  name: "rock start",
-  summary: "start a sandbox again that was stopped",
+export const start: Action = {
   usage,
   run: (argv, io) =>
     each(parseArguments(usage, argv).positionals, io, (client, id) => client.sandboxes.restart(id)),
@@ -31,9 +27,7 @@ const removeUsage = defineUsage({
   options: { all: { type: "boolean", help: "every sandbox of yours; asks for --yes" } },
 });
 
-const remove: Command = {
-  name: "rock rm",
-  summary: "remove sandboxes with everything in them",
+export const remove: Action = {
   usage: removeUsage,
   async run(argv, io) {
     const { values, positionals } = parseArguments(removeUsage, argv);
@@ -61,7 +55,8 @@ async function each(
       try {
         await work(client, id);
         io.print(id);
-      } catch (error) {
+      } catch (thrown) {
+        const error = inCommands(thrown);
         if (!(error instanceof AleError)) throw error;
         if (exitCode === EXIT.ok) exitCode = exitCodeOf(error);
         failures.push({ id, code: error.code, message: error.message });
@@ -75,5 +70,3 @@ async function each(
   io.result({ ok: failures.length === 0, exitCode, done, failures });
   return exitCode;
 }
-
-export const rockLifeCommands: readonly Command[] = [stop, start, remove];

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { SandboxView } from "@ale/rock/client";
 import type { AuditEntry } from "@ale/rock/server";
 import { defineUsage, parseArguments, wholeNumber } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { printable } from "../printable.ts";
@@ -15,13 +15,12 @@ const usage = defineUsage({
     lines: { type: "string", short: "n", value: "N", help: "the last N calls (default 50; 0: all)" },
   },
   notes: `
-The states that a sandbox went through, why it failed where it did, and the calls that were made about it. The calls come from the
-audit log of this home; with $ALE_ROCK_URL only the states are shown.`,
+The states that a sandbox went through, why it failed where it did, the calls that were made about it, and what its container runtime and
+PID 1 said since it last started. Calls come from the audit log of this home, and with $ALE_ROCK_URL only the states are shown; what the
+runtime said is seen by root alone, until the sandbox is removed.`,
 });
 
-export const rockLogs: Command = {
-  name: "rock logs",
-  summary: "what became of a sandbox, and who asked what of it",
+export const rockLogs: Action = {
   usage,
   async run(argv, io) {
     const { values, positionals } = parseArguments(usage, argv);
@@ -37,10 +36,20 @@ export const rockLogs: Command = {
       if (view.failure.next !== null) io.print(`${io.paint("cyan", "next:")}   ${view.failure.next}`);
     }
     if (all.length > calls.length) io.note(`${all.length - calls.length} earlier calls: --lines 0`);
-    io.result({ history: view.history, failure: view.failure, calls });
+    const said = isLocal ? await runtimeLog(io.home, view.id) : undefined;
+    for (const line of said?.trimEnd().split("\n") ?? [])
+      io.print(`${io.paint("dim", "runtime:")} ${printable(line)}`);
+    io.result({ history: view.history, failure: view.failure, calls, runtime: said ?? null });
     return EXIT.ok;
   },
 };
+
+/** Empty as long as nothing is wrong. */
+async function runtimeLog(home: string, id: string): Promise<string | undefined> {
+  const { readRuntimeLog } = await import("@ale/rock");
+  const text = readRuntimeLog(home, id);
+  return text?.trim() === "" ? undefined : text;
+}
 
 interface Line {
   readonly time: string;

@@ -1,6 +1,6 @@
 import type { SandboxView } from "@ale/rock/client";
 import { defineUsage, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { printable } from "../printable.ts";
@@ -17,9 +17,7 @@ const usage = defineUsage({
   },
 });
 
-export const rockLs: Command = {
-  name: "rock ls",
-  summary: "list sandboxes",
+export const rockLs: Action = {
   usage,
   async run(argv, io) {
     const { values } = parseArguments(usage, argv);

@@ -1,15 +1,17 @@
-import { spawn } from "node:child_process";
-import { mkdirSync, openSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { readFileSync } from "node:fs";
 import { familyEnvironments } from "@ale/bench";
 import { AleError } from "@ale/core";
-import { builtInGames, compatApis, type PullProgress, pullImage, resolveImage } from "@ale/rock";
-import { findServer, type ServeOptions, serveRock } from "@ale/rock/server";
-import { defineUsage, parseArguments, wholeNumber } from "../args.ts";
-import type { Command } from "../command.ts";
+import { approvalsOf } from "@ale/guard";
+import { type PullProgress, pullImage, resolveImage } from "@ale/rock";
+import { builtInGames, compatApis } from "@ale/rock/compat";
+import { type RockServer, type ServeOptions, serveRock } from "@ale/rock/server";
+import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
+import { approvalsApi } from "../rock/approvals-api.ts";
+import { startDetached, tellStarter } from "../rock/detached-server.ts";
+import { unenforced, WITHOUT_LIMIT } from "../rock/without-limit.ts";
 
 const usage = defineUsage({
   positionals: "",
@@ -18,10 +20,19 @@ const usage = defineUsage({
     port: { type: "string", short: "p", value: "PORT", help: "default 4180; 0: any free one" },
     "tls-key": { type: "string", value: "FILE", help: "private key, PEM" },
     "tls-cert": { type: "string", value: "FILE", help: "certificate, PEM" },
-    "without-limit": {
+    ...WITHOUT_LIMIT,
+    "model-gateway": {
       type: "string",
-      value: "NAMES",
-      help: "memory,cpu: limits that need not hold where this user cannot enforce them",
+      value: "HOST:PORT",
+      help: "where http://model-gateway.ale.internal leads, for sandboxes that may reach it",
+    },
+    "allow-open-network": {
+      type: "boolean",
+      help: "whoever may make sandboxes may give them the whole internet, from this machine's address",
+    },
+    "allow-private-addresses": {
+      type: "boolean",
+      help: "…and may name addresses of private networks and of this machine itself",
     },
     "insecure-http": {
       type: "boolean",
@@ -41,36 +52,68 @@ const usage = defineUsage({
   },
   notes: `
 One server a home. It listens on this machine only unless told otherwise, and beyond it never without a token. The first start
-prints an administrator's token, once; the commands of this home need none. Besides its own API it speaks ROCK's (admin and
-proxy, GEM, EnvHub) and E2B's. When it ends, its sandboxes stop and keep their files; ale rock start starts them again.
+prints an administrator's token, once; the commands of this home need none. Besides its own API, in which administrators also
+answer the approvals of this home, it speaks ROCK's (admin and proxy, GEM, EnvHub) and E2B's. When it ends, its sandboxes stop and keep their files; ale rock start starts them again.
 example: ale rock serve --detach; ale rock create ale/base`,
 });
 
 type Values = ReturnType<typeof parseArguments<typeof usage.options>>["values"];
 
-export const rockServe: Command = {
-  name: "rock serve",
-  summary: "serve sandboxes to this machine and others",
+export const rockServe: Action = {
   usage,
   async run(argv, io, signal) {
     const { values } = parseArguments(usage, argv);
     if (values.detach) return detach(argv, io, signal);
     const server = await serveRock(optionsOf(values, io, signal));
     io.print(`serving sandboxes at ${io.paint("bold", server.url)}`);
-    if (server.firstToken !== undefined)
-      io.print(`administrator's token, shown this once: ${io.paint("bold", server.firstToken)}`);
-    io.result({ url: server.url, ...(server.firstToken ? { token: server.firstToken } : {}) });
+    const { url, firstToken } = server;
+    const warning = await shortcomings(server, unenforced(values));
+    if (!tellStarter(server, warning)) {
+      warn(warning, io);
+      showToken(firstToken, io);
+      io.result({ url, ...(firstToken ? { token: firstToken } : {}) });
+    }
     await server.closed;
     return EXIT.ok;
   },
 };
 
-function unenforced(names: string | undefined): ("memory" | "cpu")[] {
-  return (names ?? "").split(",").flatMap((name) => {
-    if (name === "memory" || name === "cpu") return [name];
-    if (name === "") return [];
-    throw new AleError("usage", `--without-limit knows memory and cpu, not ${name}`);
-  });
+/** Said at once, and not when the first sandbox is refused or the last one is gone. Undefined where there is nothing to say. */
+async function shortcomings(server: RockServer, given: readonly string[]): Promise<string | undefined> {
+  const { enforces, rootless } = await server.service.driver.capabilities();
+  const missing = (["memory", "cpu"] as const).filter((name) => !enforces[name] && !given.includes(name));
+  const names = missing.join(",");
+  const said = [
+    ...(missing.length > 0
+      ? [
+          `limits of ${missing.join(" and ")} cannot be enforced here, so that no sandbox will start; do without them: ale rock serve --without-limit ${names}`,
+        ]
+      : []),
+    ...(rootless
+      ? ["sandboxes and snapshots of an ordinary user lie in memory, and end with the server"]
+      : []),
+  ];
+  return said.length === 0 ? undefined : said.join("\nwarning: ");
+}
+
+function warn(warning: string | undefined, io: Io): void {
+  if (warning !== undefined) io.note(`${io.paint("yellow", "warning:")} ${warning}`);
+}
+
+/** It is kept nowhere. */
+function showToken(token: string | undefined, io: Io): void {
+  if (token !== undefined) io.print(`administrator's token, shown this once: ${io.paint("bold", token)}`);
+}
+
+async function detach(argv: readonly string[], io: Io, signal: AbortSignal): Promise<number> {
+  const words = argv.filter((word) => word !== "--detach" && word !== "-d");
+  const server = await startDetached(io.home, words, signal);
+  io.print(`serving sandboxes at ${io.paint("bold", server.url)}, process ${server.pid}`);
+  warn(server.warning, io);
+  showToken(server.token, io);
+  io.note(`its log: ${server.log}`);
+  io.result(server);
+  return EXIT.ok;
 }
 
 function optionsOf(values: Values, io: Io, signal: AbortSignal): ServeOptions {
@@ -87,22 +130,46 @@ function optionsOf(values: Values, io: Io, signal: AbortSignal): ServeOptions {
     ...(values.host === undefined ? {} : { host: values.host }),
     ...(port === undefined ? {} : { port }),
     ...tls,
-    unenforced: unenforced(values["without-limit"]),
+    unenforced: unenforced(values),
+    egress: egressOf(values),
+    network: boundsOf(values),
     insecureHttp: values["insecure-http"],
     ...(values["trust-local"] ? { trustLocal: { tenant: "local" } } : {}),
     ...(values.pull ? { ensureImage: pullMissing(home) } : {}),
-    plugins: compatApis({
-      home,
-      anonymous: values["rock-anonymous"],
-      quirks: values["rock-quirks"],
-      environments: builtInGames().addSource(familyEnvironments()),
-      warmup: async (image) => {
-        await pullImage(home, image);
-      },
-    }),
+    plugins: [
+      approvalsApi(approvalsOf(home)),
+      ...compatApis({
+        home,
+        anonymous: values["rock-anonymous"],
+        quirks: values["rock-quirks"],
+        environments: builtInGames().addSource(familyEnvironments()),
+        warmup: async (image) => {
+          await pullImage(home, image);
+        },
+      }),
+    ],
     signal,
   };
 }
+
+function egressOf(values: Values): NonNullable<ServeOptions["egress"]> {
+  const text = values["model-gateway"];
+  if (text === undefined) return {};
+  const match = /^(?:\[(?<v6>[^\]]+)\]|(?<host>[^:/]+)):(?<port>\d{1,5})$/.exec(text);
+  const host = match?.groups?.v6 ?? match?.groups?.host;
+  const port = Number(match?.groups?.port);
+  if (host === undefined || port < 1 || port > 65_535)
+    throw usageError(
+      `--model-gateway: ${JSON.stringify(text)} is no HOST:PORT`,
+      "write it as 127.0.0.1:8100",
+    );
+  return { modelGateway: { host, port } };
+}
+
+const boundsOf = (values: Values): NonNullable<ServeOptions["network"]> => ({
+  modes: ["none", "allowlist", "gateway-only", ...(values["allow-open-network"] ? (["open"] as const) : [])],
+  privateAddresses: values["allow-private-addresses"] ?? false,
+});
 
 /** With no one's credentials: the image will be everybody's who may use this server. */
 const pullMissing =
@@ -129,60 +196,4 @@ function pem(path: string): string {
   } catch (cause) {
     throw new AleError("usage", `${path} cannot be read`, { cause });
   }
-}
-
-const START_MS = 60_000;
-
-async function detach(argv: readonly string[], io: Io, signal: AbortSignal): Promise<number> {
-  const running = findServer(io.home);
-  if (running?.url != null)
-    throw new AleError("already-served", `a server works on ${io.home} already: ${running.url}`, {
-      next: `use it, or end it: kill ${running.owner.pid}`,
-    });
-  mkdirSync(join(io.home, "logs"), { recursive: true });
-  const log = join(io.home, "logs", "rock-serve.log");
-  const fd = openSync(log, "a", 0o600);
-  const words = argv.filter((word) => word !== "--detach" && word !== "-d");
-  const main = join(import.meta.dirname, "..", "main.ts");
-  const child = spawn(
-    process.execPath,
-    [...process.execArgv, main, "--home", io.home, "rock", "serve", ...words],
-    { detached: true, stdio: ["ignore", fd, fd] },
-  );
-  let exitCode: number | null | undefined;
-  child.once("exit", (code) => {
-    exitCode = code ?? EXIT.environment;
-  });
-  const deadline = performance.now() + START_MS;
-  for (;;) {
-    const served = findServer(io.home);
-    if (served?.url != null) {
-      child.unref();
-      io.print(`serving sandboxes at ${io.paint("bold", served.url)}, process ${served.owner.pid}`);
-      io.note(`its log, with the administrator's token of the first start: ${log}`);
-      io.result({ url: served.url, pid: served.owner.pid, log });
-      return EXIT.ok;
-    }
-    if (exitCode != null) throw startFailure(log, exitCode);
-    if (performance.now() > deadline || signal.aborted) {
-      child.kill("SIGTERM");
-      throw new AleError("server-start-failed", "the server did not start in time", { next: `read ${log}` });
-    }
-    await sleep(25);
-  }
-}
-
-/** In its own words, which end its log. */
-function startFailure(log: string, exitCode: number): AleError {
-  const lines = readFileSync(log, "utf8").trimEnd().split("\n");
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with one
-  const plain = lines.map((line) => line.replace(/\u001b\[[0-9;]*m/g, ""));
-  const message = plain.findLast((line) => line.startsWith("error: "))?.slice("error: ".length);
-  const next = plain
-    .findLast((line) => line.startsWith("next:"))
-    ?.slice("next:".length)
-    .trim();
-  return new AleError("server-start-failed", message ?? `the server ended with exit code ${exitCode}`, {
-    next: next ?? `read ${log}`,
-  });
 }

@@ -1,5 +1,5 @@
 import { defineUsage, parseArguments, usageError } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withRock } from "../rock/client.ts";
 import { attachTerminal, handedOn, terminalSize } from "../rock/terminal.ts";
@@ -14,9 +14,7 @@ const usage = defineUsage({
     "A login shell in this terminal. It ends with `exit`; Ctrl-] leaves it. The sandbox goes on either way.",
 });
 
-export const rockShell: Command = {
-  name: "rock shell",
-  summary: "a shell in a sandbox, in this terminal",
+export const rockShell: Action = {
   usage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(usage, argv);

@@ -1,11 +1,13 @@
 import type { DiffEntry, Snapshot, SnapshotResult } from "@ale/rock";
 import type { SandboxView } from "@ale/rock/client";
 import { defineUsage, parseArguments, wholeNumber } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { printable } from "../printable.ts";
 import { withRock } from "../rock/client.ts";
 import { bytes, duration, pairs } from "../rock/format.ts";
+import { LIMIT_OPTIONS, limitsOf } from "../rock/limits.ts";
+import { NETWORK_OPTIONS, networkAsked } from "../rock/network.ts";
 import { table } from "../table.ts";
 
 /** States of sandboxes' files: taken, listed, forked, compared, gone back to, removed. */
@@ -23,9 +25,7 @@ Prints the snapshot's id. Without --keep it takes the same few milliseconds what
 the snapshot, its processes end, its shells keep directory, variables and functions.`,
 });
 
-const take: Command = {
-  name: "rock snapshot",
-  summary: "keep the state of a sandbox's files",
+export const take: Action = {
   usage: takeUsage,
   async run(argv, io) {
     const { values, positionals } = parseArguments(takeUsage, argv);
@@ -46,9 +46,7 @@ const take: Command = {
 
 const listUsage = defineUsage({ positionals: "", options: {} });
 
-const list: Command = {
-  name: "rock snapshot ls",
-  summary: "list snapshots",
+export const list: Action = {
   usage: listUsage,
   async run(argv, io) {
     parseArguments(listUsage, argv);
@@ -81,9 +79,7 @@ const list: Command = {
 
 const removeUsage = defineUsage({ positionals: "SNAPSHOT...", options: {} });
 
-const remove: Command = {
-  name: "rock snapshot rm",
-  summary: "remove snapshots; sandboxes made from them go on",
+export const remove: Action = {
   usage: removeUsage,
   async run(argv, io) {
     const { positionals } = parseArguments(removeUsage, argv);
@@ -102,20 +98,24 @@ const forkUsage = defineUsage({
     count: { type: "string", short: "n", value: "N", help: "how many (default 1)" },
     label,
     env: { type: "string", short: "e", multiple: true, value: "K=V", help: "instead of the sandbox's own" },
+    ...LIMIT_OPTIONS,
+    ...NETWORK_OPTIONS,
   },
-  notes: "Prints the id of each. They share what the snapshot holds and nothing else.",
+  notes: `
+Prints the id of each. They share what the snapshot holds and nothing else. Limits that are not named, and the network, are those of the
+sandbox that the snapshot was taken of.`,
 });
 
-const fork: Command = {
-  name: "rock fork",
-  summary: "make sandboxes that begin where a snapshot was taken",
+export const fork: Action = {
   usage: forkUsage,
   async run(argv, io) {
     const { values, positionals } = parseArguments(forkUsage, argv);
     const json = {
-      count: wholeNumber("--count", values.count, { min: 1 }) ?? 1,
+      count: wholeNumber("--count", values.count, { min: 1, max: 256 }) ?? 1,
       labels: pairs("--label", values.label),
       env: pairs("--env", values.env),
+      limits: limitsOf(values),
+      network: await networkAsked(values, io),
     };
     const path = `/snapshots/${encodeURIComponent(positionals[0]!)}/forks`;
     const { sandboxes } = await withRock(io, (client) =>
@@ -137,9 +137,7 @@ Exits 0 whether or not they differ.`,
 
 const SIGNS = { added: ["green", "A"], changed: ["yellow", "C"], removed: ["red", "D"] } as const;
 
-const diff: Command = {
-  name: "rock diff",
-  summary: "say which files differ between two snapshots",
+export const diff: Action = {
   usage: diffUsage,
   async run(argv, io) {
     const { positionals } = parseArguments(diffUsage, argv);
@@ -160,9 +158,7 @@ const diff: Command = {
 
 const revertUsage = defineUsage({ positionals: "ID SNAPSHOT", options: {} });
 
-const revert: Command = {
-  name: "rock revert",
-  summary: "take a sandbox back to a snapshot; its processes end",
+export const revert: Action = {
   usage: revertUsage,
   async run(argv, io) {
     const { positionals } = parseArguments(revertUsage, argv);
@@ -173,5 +169,3 @@ const revert: Command = {
     return EXIT.ok;
   },
 };
-
-export const rockSnapshotCommands: readonly Command[] = [take, list, remove, fork, diff, revert];

@@ -1,6 +1,6 @@
 import type { SandboxStats } from "@ale/rock";
 import { defineUsage, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withRock } from "../rock/client.ts";
 import { bytes, duration } from "../rock/format.ts";
@@ -12,9 +12,7 @@ const usage = defineUsage({
   notes: "Without ID: all that run. Counters are since the start; - stands for what this host cannot tell.",
 });
 
-export const rockStats: Command = {
-  name: "rock stats",
-  summary: "what sandboxes use",
+export const rockStats: Action = {
   usage,
   async run(argv, io) {
     const { positionals } = parseArguments(usage, argv);

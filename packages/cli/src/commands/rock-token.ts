@@ -1,6 +1,6 @@
 import { SCOPES, type Scope, TokenStore, tokensFile } from "@ale/rock/server";
 import { defineUsage, oneOf, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { parseDuration } from "../rock/format.ts";
@@ -22,9 +22,7 @@ const createUsage = defineUsage({
   },
 });
 
-const create: Command = {
-  name: "rock token create",
-  summary: "make a token for a tenant and print it, once",
+export const create: Action = {
   usage: createUsage,
   async run(argv, io) {
     const { values } = parseArguments(createUsage, argv);
@@ -46,9 +44,7 @@ const defaultScopes = (): Scope[] => SCOPES.filter((scope) => scope !== "admin")
 
 const listUsage = defineUsage({ positionals: "", options: {} });
 
-const list: Command = {
-  name: "rock token ls",
-  summary: "list tokens, without the tokens themselves",
+export const list: Action = {
   usage: listUsage,
   async run(argv, io) {
     parseArguments(listUsage, argv);
@@ -72,9 +68,7 @@ const list: Command = {
 
 const removeUsage = defineUsage({ positionals: "TOKEN-ID...", options: {} });
 
-const remove: Command = {
-  name: "rock token rm",
-  summary: "revoke tokens",
+export const remove: Action = {
   usage: removeUsage,
   async run(argv, io) {
     const { positionals } = parseArguments(removeUsage, argv);
@@ -87,5 +81,3 @@ const remove: Command = {
 };
 
 const storeOf = (io: Io): TokenStore => new TokenStore(tokensFile(io.home));
-
-export const rockTokenCommands: readonly Command[] = [create, list, remove];

@@ -1,5 +1,5 @@
 import { defineUsage, oneOf, parseArguments, wholeNumber } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withRock } from "../rock/client.ts";
 import { LiveScreen } from "../rock/live-screen.ts";
@@ -16,10 +16,9 @@ const usage = defineUsage({
   notes: `keys: ${HELP}`,
 });
 
-export const rockTop: Command = {
-  name: "rock top",
-  summary: "a live view of the sandboxes that run",
+export const rockTop: Action = {
   usage,
+  endsBySignal: true,
   async run(argv, io, signal) {
     const { values } = parseArguments(usage, argv);
     const order = oneOf("--sort", values.sort, ORDERS) ?? "cpu";

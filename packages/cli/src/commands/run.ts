@@ -1,18 +1,26 @@
-import { readdirSync, readFileSync, statSync } from "node:fs";
-import { join, relative, resolve } from "node:path";
-import { makeTask, type Task } from "@ale/bench";
-import { AleError, Instance, readEpisodeLog, type SandboxFile, Split } from "@ale/core";
-import { openWorkbench, runDirectory, runEpisode } from "@ale/roll";
-import { defineUsage, oneOf, parseArguments, usageError, wholeNumber } from "../args.ts";
-import type { Command } from "../command.ts";
+import { join } from "node:path";
+import type { Task } from "@ale/bench";
+import { type Approver, denyAll, type Event } from "@ale/core";
+import { approvalsOf } from "@ale/guard";
+import { openWorkbench, rulesWith, runDirectory, runEpisode, type Watch, watchEverything } from "@ale/roll";
+import { ASK, approveWithin, toolsToAsk } from "../approvals.ts";
+import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
+import type { Io } from "../io.ts";
 import { MODEL_OPTIONS, modelSource } from "../model-source.ts";
-import { renderEpisode } from "../show.ts";
+import { allowlistOption, NETWORK_OPTIONS, networkOption } from "../network-options.ts";
+import { unenforced, WITHOUT_LIMIT } from "../rock/without-limit.ts";
+import { familyTask, ownTask } from "../run-task.ts";
+import { removedIfEmpty } from "../runs.ts";
+import { renderLive } from "../show.ts";
+import { terminalApprover } from "../terminal-approver.ts";
 
 const usage = defineUsage({
   positionals: "[INSTRUCTION]",
   options: {
     ...MODEL_OPTIONS,
+    ...WITHOUT_LIMIT,
     task: {
       type: "string",
       value: "FAMILY[/SPLIT[/SEED]]",
@@ -24,19 +32,45 @@ const usage = defineUsage({
       help: "with an instruction: put a copy of this folder into the sandbox",
     },
     seed: { type: "string", value: "N", help: "seed of the sampling (default 1)" },
+    ...NETWORK_OPTIONS,
+    install: {
+      type: "string",
+      value: "COMMAND",
+      multiple: true,
+      help: "with an instruction: run this as root before the agent begins",
+    },
+    "install-allow": {
+      type: "string",
+      value: "HOST[:PORT]",
+      multiple: true,
+      help: "what --install may reach, and the agent may not (default: what the agent may)",
+    },
+    rules: {
+      type: "string",
+      value: "PATH",
+      multiple: true,
+      help: "watch with these rules too: a YAML file, or the YAML files of a folder",
+    },
+    ask: ASK,
+    "approve-within": {
+      type: "string",
+      value: "SECONDS",
+      help: "how long an approval is waited for (default 600 on a terminal; elsewhere 0: refused at once)",
+    },
   },
   notes: `
-One episode in a sandbox without a network, recorded like any other. With --task the verifier judges it; an instruction of your own
-is not judged. The folder of --files is copied: nothing on this machine is ever changed.
+One episode, recorded like any other, and told while it happens. The sandbox has no network unless --network or the task gives it one. With
+--task the verifier judges it; an instruction of your own is not judged. The folder of --files is copied: nothing on this machine is ever
+changed. What --install does is in the log, is no chunk of the agent's, and ends the episode as a fault of the environment where it fails.
 
-example: ale run --task vault/heldout/7 --run quickstart-1`,
+Guard does what its rules ask for: it warns the agent, refuses calls, asks you, ends the episode. An approval is asked for on this terminal,
+and can be given from another one with ale guard approve.
+
+example: ale run --task vault/heldout/7 --run quickstart-1
+example: ale run "count the words of notes.txt with polars" --files . --install "pip install polars" --install-allow pypi.org --install-allow files.pythonhosted.org`,
 });
 
-const MAX_FILES_BYTES = 4 * 2 ** 20;
-
-export const run: Command = {
-  name: "run",
-  summary: "let the agent do one task, in a sandbox, and follow it",
+export const run: Action = {
   usage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(usage, argv);
@@ -48,12 +82,32 @@ export const run: Command = {
       );
     if (values.files !== undefined && instruction === undefined)
       throw usageError("--files goes with an instruction");
-    const task = instruction === undefined ? familyTask(values.task!) : ownTask(instruction, values.files);
+    if (values.install !== undefined && instruction === undefined)
+      throw usageError("--install goes with an instruction; a task brings its own");
+    if (values["install-allow"] !== undefined && values.install === undefined)
+      throw usageError("--install-allow goes with --install");
+    const chosen =
+      instruction === undefined
+        ? familyTask(values.task!)
+        : ownTask(instruction, { folder: values.files, install: values.install });
+    const network = networkOption(values);
+    const install = allowlistOption("--install-allow", values["install-allow"]);
+    const task: Task = {
+      ...chosen,
+      instance: {
+        ...chosen.instance,
+        ...(network === undefined ? {} : { network }),
+        ...(install === undefined ? {} : { networkPhases: { ...chosen.instance.networkPhases, install } }),
+      },
+    };
+    const watch = watchOf(values, io);
     const source = modelSource(io.home, values);
     const directory = runDirectory(io.home, "run");
+    using _swept = removedIfEmpty(directory);
     await using bench = await openWorkbench(
       {
         home: io.home,
+        unenforced: unenforced(values),
         modelDirectories: [source.modelDirectory],
         stateDir: source.stateDir ?? join(directory, "checkpoints"),
       },
@@ -75,11 +129,12 @@ export const run: Command = {
           version: source.version,
           seed: wholeNumber("--seed", values.seed) ?? 1,
         },
+        watch,
+        onEvent: follower(io),
       },
       signal,
     );
-    const log = await readEpisodeLog(deps.store.path(trajectory.episode));
-    for (const line of renderEpisode(log, { width: io.width, paint: io.paint, maxLines: 20 })) io.print(line);
+    io.print(io.paint("dim", `${deps.store.path(trajectory.episode)}  ${head}`));
     io.result({
       episode: trajectory.episode,
       head,
@@ -91,63 +146,38 @@ export const run: Command = {
   },
 };
 
-function familyTask(text: string): Task {
-  const [family = "", split, seed] = text.split("/");
-  return makeTask(
-    family,
-    oneOf("--task", split, Split.options) ?? "heldout",
-    wholeNumber("--task", seed) ?? 0,
-  );
-}
+const OBSERVATION_LINES = 20;
 
-/** A task of the user's own: an instruction and some files, without a verifier. */
-function ownTask(instruction: string, folder: string | undefined): Task {
-  const instance = Instance.parse({
-    schema: "ale/instance@1",
-    id: "own",
-    family: "own",
-    domain: "software-engineering",
-    split: "train",
-    seed: 0,
-    instruction,
-    image: "ale/base",
-    workdir: "/work",
-    files: folder === undefined ? [] : filesBelow(resolve(folder)),
-    limits: {},
-    network: { mode: "none" },
-    verifier: { files: [] },
-    referenceChunks: 1,
-  });
-  return { instance, plan: [], mutants: [], shortcut: null };
-}
-
-function filesBelow(folder: string): SandboxFile[] {
-  const files: SandboxFile[] = [];
-  let bytes = 0;
-  const visit = (directory: string): void => {
-    for (const entry of readdirSync(directory, { withFileTypes: true })) {
-      const path = join(directory, entry.name);
-      if (entry.isDirectory()) visit(path);
-      if (!entry.isFile()) continue;
-      const content = readFileSync(path);
-      bytes += content.length;
-      if (bytes > MAX_FILES_BYTES)
-        throw new AleError("files-too-large", `${folder} holds more than ${MAX_FILES_BYTES / 2 ** 20} MiB`, {
-          next: "name a smaller folder",
-        });
-      files.push({
-        path: `/work/${relative(folder, path)}`,
-        content: content.toString("utf8"),
-        mode: statSync(path).mode & 0o777,
-        owner: "agent",
-      });
-    }
+/** Prints an episode while it happens. */
+function follower(io: Io): (event: Event) => void {
+  const began = performance.now();
+  const options = { width: Math.min(io.width, 110), paint: io.paint, maxLines: OBSERVATION_LINES };
+  return (event) => {
+    for (const line of renderLive(event, performance.now() - began, options)) io.print(line);
   };
-  try {
-    visit(folder);
-  } catch (cause) {
-    if (cause instanceof AleError) throw cause;
-    throw usageError(`--files: ${folder} cannot be read`, String(cause));
-  }
-  return files;
+}
+
+interface WatchOptions {
+  readonly rules: readonly string[] | undefined;
+  readonly ask: readonly string[] | undefined;
+  readonly "approve-within": string | undefined;
+}
+
+/** Everything, with the user's own rules; who is asked depends on who is there. */
+function watchOf(values: WatchOptions, io: Io): Watch {
+  return {
+    ...watchEverything(),
+    rules: rulesWith(values.rules ?? []),
+    askFor: toolsToAsk(values),
+    approver: approverOf(values, io),
+  };
+}
+
+const ON_TERMINAL_S = 600;
+
+function approverOf(values: WatchOptions, io: Io): Approver {
+  const seconds = approveWithin(values) ?? (io.terminal === undefined ? 0 : ON_TERMINAL_S);
+  if (seconds === 0) return denyAll;
+  const store = approvalsOf(io.home, seconds * 1_000);
+  return io.terminal === undefined ? store : terminalApprover(store, io, io.terminal);
 }

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { AleError } from "@ale/core";
 import { ensureBaseImage } from "@ale/rock";
 import { defineUsage, parseArguments } from "../args.ts";
-import type { Command } from "../command.ts";
+import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { REPOSITORY } from "../versions.ts";
 
@@ -17,9 +17,7 @@ Bootstraps a minimal Debian from this machine's own package sources into $ALE_HO
 Needs root and mmdebstrap (or debootstrap).`,
 });
 
-const image: Command = {
-  name: "setup image",
-  summary: "make the base image of the sandboxes, unless it is there",
+export const image: Action = {
   usage: imageUsage,
   async run(argv, io, signal) {
     parseArguments(imageUsage, argv);
@@ -45,9 +43,7 @@ const engineUsage = defineUsage({
   notes: "Makes $ALE_HOME/engine/venv with engine/setup.sh; what is there already is kept.",
 });
 
-const engine: Command = {
-  name: "setup engine",
-  summary: "make the engine's own Python environment, unless it is there",
+export const engine: Action = {
   usage: engineUsage,
   async run(argv, io, signal) {
     const { values } = parseArguments(engineUsage, argv);
@@ -84,5 +80,3 @@ function runScript(script: string, args: readonly string[], signal: AbortSignal)
     });
   });
 }
-
-export const setupCommands: readonly Command[] = [image, engine];

@@ -24,6 +24,27 @@ export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): 
 /** Text that this program wrote itself as HTML (the style sheet, a finished drawing). Never for text from a log. */
 export const trusted = (text: string): Html => ({ html: text });
 
+/**
+ * A self-contained page: no scripts, no requests (its own policy forbids them), light and dark. `main`: the whole element, in which every
+ * text is escaped.
+ */
+export const htmlPage = ({ title, style, main }: { title: string; style: string; main: Html }): string =>
+  html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>${title}</title>
+<style>${trusted(style)}</style>
+</head>
+<body>
+${main}
+</body>
+</html>
+`.html;
+
 function textOf(part: Part): string {
   if (part === null || part === undefined) return "";
   if (typeof part === "number") return String(part);

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { deepPrintable } from "../printable.ts";
 import type { QuickstartReport } from "./data.ts";
-import { html, trusted } from "./html.ts";
+import { html, htmlPage } from "./html.ts";
 import {
   curveSection,
   exampleSection,
@@ -21,18 +21,7 @@ const STYLE = readFileSync(join(import.meta.dirname, "style.css"), "utf8");
  */
 export function renderReport(data: QuickstartReport): string {
   const report = deepPrintable(data);
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>${report.title}</title>
-<style>${trusted(STYLE)}</style>
-</head>
-<body>
-<main>
+  const main = html`<main>
 ${headlineSection(report)}
 ${curveSection(report)}
 ${safetySection(report)}
@@ -40,9 +29,6 @@ ${familySection(report)}
 ${exampleSection(report)}
 ${timeSection(report)}
 ${provenanceSection(report)}
-</main>
-</body>
-</html>
-`;
-  return page.html;
+</main>`;
+  return htmlPage({ title: report.title, style: STYLE, main });
 }

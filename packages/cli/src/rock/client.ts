@@ -1,4 +1,4 @@
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import { connectLocal, connectRock, type RockClient } from "@ale/rock/client";
 import type { Io } from "../io.ts";
 
@@ -34,11 +34,28 @@ const COMMANDS: Readonly<Record<string, string>> = {
   "list the snapshots": "ale rock snapshot ls shows them",
   "restart it": "ale rock start ID starts it again, with its files",
   "send the header Authorization: Bearer TOKEN": "set ALE_ROCK_TOKEN to a token of that server",
+  "choose another id, or delete the sandbox that has it, which may have failed or stopped":
+    "choose another, or remove the sandbox that has it: ale rock rm ID (ale rock ls --all shows it)",
+  "list the tokens": "ale rock token ls shows them",
   "create a new sandbox": "ale rock create IMAGE makes another",
 };
 
-function inCommands(error: unknown): unknown {
+/** Limits have names in the API, and options in commands. */
+const OPTIONS: Readonly<Record<string, string>> = {
+  "limits.memoryBytes": "--memory",
+  "limits.diskBytes": "--disk",
+  "limits.cpus": "--cpus",
+  "limits.pids": "--pids",
+};
+const asOptions = (text: string): string =>
+  text.replace(/\blimits\.[A-Za-z]+/g, (name) => OPTIONS[name] ?? name);
+
+/** What a server or a library says, in words of commands. */
+export function inCommands(error: unknown): unknown {
   if (!(error instanceof AleError)) return error;
-  const next = COMMANDS[error.next ?? ""];
-  return next === undefined ? error : new AleError(error.code, error.message, { next, cause: error });
+  const next = COMMANDS[error.next ?? ""] ?? error.next;
+  return new AleError(error.code, asOptions(error.message), {
+    ...(next === undefined ? {} : { next: asOptions(next) }),
+    cause: error,
+  });
 }

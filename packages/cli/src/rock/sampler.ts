@@ -1,4 +1,4 @@
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import type { SandboxStats } from "@ale/rock";
 import type { RockClient, SandboxView } from "@ale/rock/client";
 

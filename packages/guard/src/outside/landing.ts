@@ -8,7 +8,8 @@ import type { OutsideAlarm } from "./alarm.ts";
 /** Something that a sandbox did towards the network, as the episode log has it. */
 export interface NetworkAct {
   readonly episode: string;
-  readonly chunk: number;
+  /** Null: before the agent began or after it had ended. */
+  readonly chunk: number | null;
   readonly callId: string | null;
   /** Milliseconds since the epoch, on the log's clock. */
   readonly at: number;
@@ -25,18 +26,18 @@ export interface NetworkAct {
   readonly command: string | null;
 }
 
-export interface Candidate {
-  readonly act: NetworkAct;
+export interface Candidate<A extends NetworkAct = NetworkAct> {
+  readonly act: A;
   /** Probability that this act, and no other and nothing unseen, caused the alarm. */
   readonly confidence: number;
   /** Alarm minus act, after the clocks were set by each other; milliseconds. */
   readonly residualMs: number;
 }
 
-export interface Landing {
+export interface Landing<A extends NetworkAct = NetworkAct> {
   readonly alarm: OutsideAlarm;
   /** The likeliest first; empty where nothing fits. */
-  readonly candidates: readonly Candidate[];
+  readonly candidates: readonly Candidate<A>[];
   /** Probability that it was none of them. */
   readonly unexplained: number;
 }
@@ -63,11 +64,11 @@ const FLOOR_MS = 1_000;
 /** What an alarm that no act explains is worth against a perfect match; the smaller, the bolder. */
 const UNSEEN = 0.02;
 
-export function landAlarms(
+export function landAlarms<A extends NetworkAct>(
   alarms: readonly OutsideAlarm[],
-  acts: readonly NetworkAct[],
+  acts: readonly A[],
   options: LandingOptions = {},
-): { readonly skew: ClockSkew; readonly landings: readonly Landing[] } {
+): { readonly skew: ClockSkew; readonly landings: readonly Landing<A>[] } {
   const maxSkewMs = options.maxSkewMs ?? HOUR_MS;
   const similar = alarms.map((alarm) =>
     acts.flatMap((act) => {
@@ -80,8 +81,8 @@ export function landAlarms(
   return { skew, landings };
 }
 
-interface Similar {
-  readonly act: NetworkAct;
+interface Similar<A extends NetworkAct = NetworkAct> {
+  readonly act: A;
   readonly likeness: number;
 }
 
@@ -154,7 +155,11 @@ function offsetOf(alarm: OutsideAlarm, act: NetworkAct, skewMs = 0): number {
   return skewMs + lag;
 }
 
-function land(alarm: OutsideAlarm, similar: readonly Similar[], skew: ClockSkew): Landing {
+function land<A extends NetworkAct>(
+  alarm: OutsideAlarm,
+  similar: readonly Similar<A>[],
+  skew: ClockSkew,
+): Landing<A> {
   const scored = similar.map(({ act, likeness }) => {
     const residualMs = offsetOf(alarm, act, skew.offsetMs) - skew.offsetMs;
     const score = likeness * Math.exp(-0.5 * (residualMs / skew.spreadMs) ** 2);
@@ -164,7 +169,7 @@ function land(alarm: OutsideAlarm, similar: readonly Similar[], skew: ClockSkew)
   const unseen = UNSEEN * Math.max(1, ...similar.map(({ likeness }) => likeness));
   const total = scored.reduce((sum, { score }) => sum + score, unseen);
   const candidates = scored
-    .map(({ act, residualMs, score }): Candidate => ({ act, residualMs, confidence: score / total }))
+    .map(({ act, residualMs, score }): Candidate<A> => ({ act, residualMs, confidence: score / total }))
     .filter(({ confidence }) => confidence >= 0.001)
     .sort((a, b) => b.confidence - a.confidence || Math.abs(a.residualMs) - Math.abs(b.residualMs));
   return { alarm, candidates, unexplained: unseen / total };

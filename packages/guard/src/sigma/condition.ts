@@ -66,9 +66,19 @@ export function mentionsOf(
 /** Whether a selection's name is meant by a pattern of `1 of …` or `all of …`. */
 export function isMeant(pattern: string, name: string): boolean {
   if (pattern === "*") return !name.startsWith("_");
-  if (!pattern.includes("*")) return pattern === name;
-  const parts = pattern.split("*").map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
-  return new RegExp(`^${parts.join(".*")}$`).test(name);
+  const [first = "", ...rest] = pattern.split("*");
+  const last = rest.pop();
+  if (last === undefined) return pattern === name;
+  if (!name.startsWith(first) || name.length < first.length + last.length || !name.endsWith(last))
+    return false;
+  // Each part at the first place where it stands leaves the most for those after it.
+  let at = first.length;
+  for (const part of rest) {
+    const found = name.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return at <= name.length - last.length;
 }
 
 function tokensOf(text: string): Token[] {

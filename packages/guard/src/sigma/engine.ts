@@ -32,14 +32,26 @@ export interface RuleMatch<T> {
 
 interface Compiled {
   readonly rule: EventRule;
+  readonly facts: RuleFacts;
   readonly matches: FieldTest;
   /** Gives alerts of its own. */
   readonly alerts: boolean;
 }
 
+interface Correlating {
+  readonly rule: CorrelationRule;
+  readonly facts: RuleFacts;
+  readonly window: Window;
+}
+
 export interface RuleEngine<T extends TelemetryLike> {
-  /** Matches of one record, event rules before correlations. */
-  feed(record: T): readonly RuleMatch<T>[];
+  /**
+   * Matches of one record, event rules before correlations. `before`: what was fed of the same event when less was known of it; rules that it
+   * set off then have seen it, and neither match nor count again.
+   */
+  feed(record: T, before?: T): readonly RuleMatch<T>[];
+  /** Which event rules a record would set off by itself. Remembers nothing. */
+  peek(record: T): readonly RuleMatch<T>[];
 }
 
 /** Throws an AleError `rule-unknown` or `rule-duplicate`; rules that `loadRules` accepted are sound otherwise. */
@@ -52,6 +64,7 @@ export function compileRules<T extends TelemetryLike>(rules: readonly SigmaRule[
     if (isCorrelation(rule)) continue;
     const compiled = {
       rule,
+      facts: certainFacts(rule),
       matches: compileRule(rule),
       alerts: !counted.has(rule.name) && rule.level !== "informational",
     };
@@ -61,35 +74,46 @@ export function compileRules<T extends TelemetryLike>(rules: readonly SigmaRule[
       list.push(compiled);
     }
   }
-  const windows = new Map<string, { rule: CorrelationRule; window: Window }[]>();
+  const windows = new Map<string, Correlating[]>();
   for (const rule of correlations) {
-    const window = new Window(rule);
-    for (const name of rule.correlation.rules)
-      windows.set(name, [...(windows.get(name) ?? []), { rule, window }]);
+    const correlating = { rule, facts: certainFacts(rule), window: new Window(rule) };
+    for (const name of rule.correlation.rules) windows.set(name, [...(windows.get(name) ?? []), correlating]);
   }
-  return { feed: (record) => feed(record, byKind.get(record.kind) ?? [], windows) };
+  return {
+    feed(record, before) {
+      const all = byKind.get(record.kind) ?? [];
+      return feed(
+        record,
+        before === undefined ? all : all.filter(({ matches }) => !matches(before)),
+        windows,
+      );
+    },
+    peek: (record) =>
+      (byKind.get(record.kind) ?? [])
+        .filter(({ alerts, matches }) => alerts && matches(record))
+        .map(({ rule, facts }) => ({ rule, facts, record })),
+  };
 }
 
 function feed<T extends TelemetryLike>(
   record: T,
   candidates: readonly Compiled[],
-  windows: ReadonlyMap<string, readonly { rule: CorrelationRule; window: Window }[]>,
+  windows: ReadonlyMap<string, readonly Correlating[]>,
 ): readonly RuleMatch<T>[] {
   if (candidates.length === 0) return [];
   const matches: RuleMatch<T>[] = [];
   const queue: string[] = [];
-  for (const { rule, matches: test, alerts } of candidates) {
+  for (const { rule, facts, matches: test, alerts } of candidates) {
     if (!test(record)) continue;
-    if (alerts) matches.push({ rule, facts: certainFacts(rule), record });
+    if (alerts) matches.push({ rule, facts, record });
     if (windows.has(rule.name)) queue.push(rule.name);
   }
   // A correlation may itself be counted by another one.
   for (let i = 0; i < queue.length; i++)
-    for (const { rule, window } of windows.get(queue[i]!) ?? []) {
+    for (const { rule, facts, window } of windows.get(queue[i]!) ?? []) {
       const correlated = window.add(queue[i]!, record);
       if (correlated === undefined) continue;
-      if (rule.level !== "informational")
-        matches.push({ rule, facts: certainFacts(rule), record, correlated });
+      if (rule.level !== "informational") matches.push({ rule, facts, record, correlated });
       if (windows.has(rule.name)) queue.push(rule.name);
     }
   return matches;
@@ -143,7 +167,7 @@ function compileSelection(selection: Selection): FieldTest {
   return anyOf(
     maps.map((map) =>
       allOf(
-        Object.entries(map).map(([key, value]) => {
+        cheapestFirst(map).map(([key, value]) => {
           const made = compileField(key, value as Scalar | readonly Scalar[]);
           if (!made.ok) throw new AleError("rule-invalid", made.message);
           return made.test;
@@ -152,6 +176,11 @@ function compileSelection(selection: Selection): FieldTest {
     ),
   );
 }
+
+/** Which of the fields is looked at first does not matter to the outcome: expressions last. */
+const cheapestFirst = (map: Readonly<Record<string, unknown>>): [string, unknown][] =>
+  Object.entries(map).sort(([a], [b]) => Number(isPattern(a)) - Number(isPattern(b)));
+const isPattern = (key: string): boolean => key.split("|").includes("re");
 
 const allOf = (tests: readonly FieldTest[]): FieldTest =>
   tests.length === 1 ? tests[0]! : (record) => tests.every((test) => test(record));
@@ -163,7 +192,7 @@ function refuseDuplicates(rules: readonly SigmaRule[]): void {
   for (const { name } of rules) {
     if (names.has(name))
       throw new AleError("rule-duplicate", `two rules are called ${name}`, {
-        next: "give one of them another name",
+        next: "give one of them another name, or say `ale: { overrides: true }` in the one that is to stand",
       });
     names.add(name);
   }

@@ -1,5 +1,7 @@
 import { isWithin, parseIp, parseNetwork } from "@ale/core";
-import type { RuleFault } from "./fault.ts";
+import { compilePattern } from "./pattern.ts";
+import { meant } from "./schema.ts";
+import { textTest } from "./text.ts";
 
 /**
  * One line of a selection: a field, modifiers, and the values of which one must match (`|all`: every one). Source: Sigma specification
@@ -30,10 +32,8 @@ export type Modifier = (typeof MODIFIERS)[number];
 
 export type FieldResult =
   | { readonly ok: true; readonly test: FieldTest }
-  | { readonly ok: false; readonly message: string };
-
-/** Everything that makes a field unusable, without the place in the file. */
-export type FieldFault = Pick<RuleFault, "message">;
+  /** `index`: which of the values it is, of a list. */
+  | { readonly ok: false; readonly message: string; readonly index?: number };
 
 /** Compiles `key: value` of a selection, e.g. `process.command|contains|all: [-R, ssh]`. */
 export function compileField(key: string, value: Scalar | readonly Scalar[]): FieldResult {
@@ -41,7 +41,9 @@ export function compileField(key: string, value: Scalar | readonly Scalar[]): Fi
   const unknown = modifiers.find((modifier) => !(MODIFIERS as readonly string[]).includes(modifier));
   if (field === "") return { ok: false, message: `"${key}" names no field` };
   if (unknown !== undefined)
-    return { ok: false, message: `unknown modifier "${unknown}"; there are: ${MODIFIERS.join(", ")}` };
+    return { ok: false, message: `unknown modifier "${unknown}"${meant(unknown, MODIFIERS)}` };
+  const clash = clashOf(modifiers as Modifier[]);
+  if (clash !== undefined) return { ok: false, message: `"${key}": ${clash}` };
   const has = (modifier: Modifier): boolean => modifiers.includes(modifier);
   const values: readonly Scalar[] = Array.isArray(value) ? value : [value as Scalar];
   if (values.length === 0) return { ok: false, message: `"${key}" has an empty list of values` };
@@ -59,13 +61,31 @@ export function compileField(key: string, value: Scalar | readonly Scalar[]): Fi
     };
   }
   const tests: ValueTest[] = [];
-  for (const wanted of values) {
+  for (const [i, wanted] of values.entries()) {
     const made = valueTest(wanted, has);
-    if (typeof made === "string") return { ok: false, message: `"${key}": ${made}` };
+    if (typeof made === "string")
+      return { ok: false, message: `"${key}": ${made}`, ...(Array.isArray(value) ? { index: i } : {}) };
     tests.push(made);
   }
   return { ok: true, test: combined(get, tests, has("all")) };
 }
+
+/** Modifiers of which one would be passed over in silence. */
+function clashOf(modifiers: readonly Modifier[]): string | undefined {
+  const ways = modifiers.filter((modifier) => WAYS.has(modifier));
+  if (new Set(modifiers).size < modifiers.length) return "a modifier stands twice";
+  if (ways.length > 1) return `${ways.join(" and ")} are two ways to compare; say which`;
+  const [way] = ways;
+  if (modifiers.includes("i") && way !== "re")
+    return "i belongs to re; other texts are compared without regard to case anyway";
+  if (modifiers.includes("cased") && way !== undefined && !PLACES.some((place) => place === way))
+    return `cased does nothing with ${way}`;
+  return undefined;
+}
+
+const WAYS: ReadonlySet<string> = new Set(
+  MODIFIERS.filter((modifier) => !["i", "all", "cased"].includes(modifier)),
+);
 
 function combined(get: (record: object) => unknown, tests: readonly ValueTest[], every: boolean): FieldTest {
   if (tests.length === 1 || !every)
@@ -106,7 +126,7 @@ function valueTest(wanted: Scalar, has: (modifier: Modifier) => boolean): ValueT
   if (has("cidr")) return cidrTest(String(wanted));
   if (has("re")) return patternTest(String(wanted), has("i"));
   if (typeof wanted !== "string") return (value) => value === wanted || String(value) === String(wanted);
-  return textTest(wanted, has);
+  return wordTest(wanted, has);
 }
 
 const number = (value: unknown): number | undefined => (typeof value === "number" ? value : undefined);
@@ -119,52 +139,18 @@ const COMPARISONS = {
 } as const;
 
 function patternTest(source: string, ignoreCase: boolean): ValueTest | string {
-  try {
-    const pattern = new RegExp(source, ignoreCase ? "iu" : "u");
-    return (value) => typeof value === "string" && pattern.test(value);
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
+  const made = compilePattern(source, { ignoreCase });
+  return made.ok ? (value) => typeof value === "string" && made.test(value) : made.message;
 }
 
-function textTest(wanted: string, has: (modifier: Modifier) => boolean): ValueTest {
-  const fold = has("cased") ? (text: string) => text : (text: string) => text.toLowerCase();
-  const kind = has("contains")
-    ? "contains"
-    : has("startswith")
-      ? "startswith"
-      : has("endswith")
-        ? "endswith"
-        : "equals";
-  if (/[*?]/.test(wanted.replace(/\\[*?\\]/g, ""))) {
-    const pattern = new RegExp(wildcardSource(wanted, kind), has("cased") ? "su" : "siu");
-    return (value) => pattern.test(asText(value));
-  }
-  const needle = fold(wanted.replace(/\\([*?\\])/g, "$1"));
-  switch (kind) {
-    case "contains":
-      return (value) => fold(asText(value)).includes(needle);
-    case "startswith":
-      return (value) => fold(asText(value)).startsWith(needle);
-    case "endswith":
-      return (value) => isThere(value) && fold(asText(value)).endsWith(needle);
-    default:
-      return (value) => isThere(value) && fold(asText(value)) === needle;
-  }
+function wordTest(wanted: string, has: (modifier: Modifier) => boolean): ValueTest | string {
+  const place = PLACES.find(has) ?? "equals";
+  const test = textTest(wanted, place, has("cased"));
+  if (typeof test === "string") return test;
+  return (value) => isThere(value) && test(typeof value === "string" ? value : String(value));
 }
 
-const asText = (value: unknown): string =>
-  typeof value === "string" ? value : isThere(value) ? String(value) : "";
-
-function wildcardSource(text: string, kind: "contains" | "startswith" | "endswith" | "equals"): string {
-  const body = text.replace(/\\[*?\\]|[*?]|[^*?\\]+|\\/g, (part) => {
-    if (part === "*") return ".*";
-    if (part === "?") return ".";
-    const literal = /^\\[*?\\]$/.test(part) ? part.slice(1) : part;
-    return literal.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&");
-  });
-  return `${kind === "equals" || kind === "startswith" ? "^" : ""}${body}${kind === "equals" || kind === "endswith" ? "$" : ""}`;
-}
+const PLACES = ["contains", "startswith", "endswith"] as const;
 
 /** IPv4 and IPv6 networks. */
 function cidrTest(text: string): ValueTest | string {

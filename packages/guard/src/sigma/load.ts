@@ -1,16 +1,23 @@
 import { suggest } from "@ale/core";
 import { isMap, isNode, isScalar, LineCounter, type Node, parseAllDocuments } from "yaml";
 import type { z } from "zod";
-import { isMeant, mentionsOf, parseCondition } from "./condition.ts";
 import type { RuleFault } from "./fault.ts";
-import { compileField } from "./field.ts";
-import { CorrelationRule, Detection, EventRule, factsOf, type Selection, type SigmaRule } from "./rule.ts";
+import { type Located, ruleFaults } from "./faults.ts";
+import { CorrelationRule, EventRule, isCorrelation, type SigmaRule } from "./rule.ts";
 
 /** Reads rule files. Every fault of a file is reported at once, each at its line and column. Pure. */
 
 export interface LoadResult {
   readonly rules: readonly SigmaRule[];
   readonly faults: readonly RuleFault[];
+  /** Rules that correlations count, which may be in another file, each with where it is named. */
+  readonly counted: readonly CountedRule[];
+}
+
+export interface CountedRule {
+  readonly name: string;
+  /** What to say where there is no such rule. */
+  readonly fault: RuleFault;
 }
 
 /** One file may hold several rules as YAML documents, parted by `---`. `file` is only for messages. */
@@ -19,6 +26,7 @@ export function loadRules(text: string, file: string): LoadResult {
   const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false });
   const rules: SigmaRule[] = [];
   const faults: RuleFault[] = [];
+  const counted: CountedRule[] = [];
   const list = Array.isArray(documents) ? documents : [];
   for (const document of list) {
     const at = (offset: number): { line: number; column: number } => {
@@ -38,30 +46,32 @@ export function loadRules(text: string, file: string): LoadResult {
     const { rule, faults: found } = parseRule(raw);
     const name = nameOf(raw);
     faults.push(...found.map(({ path, message }) => ({ file, ...place(path), rule: name, message })));
-    if (rule !== null && found.length === 0) rules.push(rule);
+    if (rule === null || found.length > 0) continue;
+    rules.push(rule);
+    if (isCorrelation(rule))
+      for (const [i, one] of rule.correlation.rules.entries()) {
+        const message = `counts the rule "${one}", which is not there`;
+        counted.push({
+          name: one,
+          fault: { file, ...place(["correlation", "rules", i]), rule: name, message },
+        });
+      }
   }
-  return { rules, faults };
-}
-
-interface Located {
-  readonly path: readonly PropertyKey[];
-  readonly message: string;
+  return { rules, faults, counted };
 }
 
 function parseRule(raw: unknown): { rule: SigmaRule | null; faults: readonly Located[] } {
   const isCorrelation = typeof raw === "object" && raw !== null && "correlation" in raw;
   const parsed = isCorrelation ? CorrelationRule.safeParse(raw) : EventRule.safeParse(raw);
   if (!parsed.success) return { rule: null, faults: parsed.error.issues.map((issue) => locate(issue, raw)) };
-  const rule = parsed.data;
-  const faults = [
-    ...tagFaults(rule),
-    ...("detection" in rule ? detectionFaults(rule) : correlationFaults(rule)),
-  ];
-  return { rule, faults };
+  return { rule: parsed.data, faults: ruleFaults(parsed.data) };
 }
 
 function locate(issue: z.core.$ZodIssue, raw: unknown): Located {
-  if (issue.code !== "unrecognized_keys") return { path: issue.path, message: issue.message };
+  if (issue.code !== "unrecognized_keys") {
+    const where = issue.path.length === 0 ? "" : `"${issue.path.join(".")}": `;
+    return { path: issue.path, message: `${where}${issue.message}` };
+  }
   const [key = ""] = issue.keys;
   const known =
     issue.path.length === 0
@@ -72,80 +82,6 @@ function locate(issue: z.core.$ZodIssue, raw: unknown): Located {
     path: [...issue.path, key],
     message: `unknown key "${key}"${near === undefined ? "" : `; did you mean "${near}"?`}`,
   };
-}
-
-function tagFaults(rule: SigmaRule): Located[] {
-  const facts = factsOf(rule);
-  if (facts.severity === null) return [];
-  const faults: Located[] = [];
-  if (facts.technique === undefined)
-    faults.push({ path: ["tags"], message: "no tag names an ATT&CK technique, e.g. attack.t1572" });
-  if (facts.category === undefined)
-    faults.push({
-      path: ["tags"],
-      message: "no tag names a category: ale.safety-and-security, ale.controllability or ale.trustworthiness",
-    });
-  return faults;
-}
-
-function detectionFaults(rule: EventRule): Located[] {
-  const { condition, ...rest } = rule.detection;
-  const faults: Located[] = [];
-  const parsed = Detection.safeParse(rest);
-  if (!parsed.success)
-    return parsed.error.issues.map((issue) => ({
-      path: ["detection", ...issue.path],
-      message: "a selection is a map of fields, or a list of such maps",
-    }));
-  const selections = parsed.data;
-  for (const [name, selection] of Object.entries(selections)) faults.push(...fieldFaults(name, selection));
-  for (const text of [condition].flat()) faults.push(...conditionFaults(text, Object.keys(selections)));
-  return faults;
-}
-
-function fieldFaults(name: string, selection: Selection): Located[] {
-  const maps = Array.isArray(selection) ? selection : [selection];
-  return maps.flatMap((map, i) =>
-    Object.entries(map).flatMap(([key, value]): Located[] => {
-      const made = compileField(key, value);
-      const path = ["detection", name, ...(Array.isArray(selection) ? [i] : []), key];
-      return made.ok ? [] : [{ path, message: made.message }];
-    }),
-  );
-}
-
-function conditionFaults(text: string, names: readonly string[]): Located[] {
-  const path = ["detection", "condition"];
-  const parsed = parseCondition(text);
-  if (!parsed.ok) return [{ path, message: `condition, character ${parsed.at + 1}: ${parsed.message}` }];
-  return mentionsOf(parsed.condition).flatMap((mention): Located[] => {
-    if (mention.type === "name") {
-      if (names.includes(mention.name)) return [];
-      const near = suggest(mention.name, names);
-      return [
-        {
-          path,
-          message: `no selection is called "${mention.name}"${near === undefined ? "" : `; did you mean "${near}"?`}`,
-        },
-      ];
-    }
-    if (names.some((name) => isMeant(mention.pattern, name))) return [];
-    return [{ path, message: `no selection matches "${mention.pattern}"` }];
-  });
-}
-
-function correlationFaults(rule: CorrelationRule): Located[] {
-  const { type, condition } = rule.correlation;
-  const path = ["correlation", "condition"];
-  if (type === "temporal" || type === "temporal_ordered")
-    return rule.correlation.rules.length < 2
-      ? [{ path: ["correlation", "rules"], message: `${type} needs two rules or more` }]
-      : [];
-  if (condition === undefined || (condition.gte === undefined) === (condition.gt === undefined))
-    return [{ path, message: `${type} needs a condition with gte or gt` }];
-  if (type !== "event_count" && condition.field === undefined)
-    return [{ path, message: `${type} needs condition.field` }];
-  return [];
 }
 
 function nameOf(raw: unknown): string | null {

@@ -1,39 +1,89 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { AleError } from "@ale/core";
+import { AleError, suggest } from "@ale/core";
 import { compileRules, type TelemetryLike } from "./engine.ts";
 import { faultText, type RuleFault } from "./fault.ts";
-import { loadRules } from "./load.ts";
+import { type CountedRule, loadRules } from "./load.ts";
 import type { SigmaRule } from "./rule.ts";
 
 /** Rule files on disk: the pack that ships with ALE, and those of the user beside it. */
 
 export const SHIPPED_RULES = resolve(import.meta.dirname, "../../rules");
 
-/** Rules of files and of directories (their `*.yml` and `*.yaml`, by name). Throws `rules-invalid` with every fault, or `rules-missing`. */
+let shipped: readonly SigmaRule[] | undefined;
+/** Those that ship, read once. */
+export function shippedRules(): readonly SigmaRule[] {
+  shipped ??= readRules([SHIPPED_RULES]);
+  return shipped;
+}
+
+/** Rules of files and of directories (their `*.yml` and `*.yaml`, by name), later ones in the place of those that they override. Throws `rules-invalid` with every fault, or `rules-missing`. */
 export function readRules(paths: readonly string[]): readonly SigmaRule[] {
   const faults: RuleFault[] = [];
   const rules: SigmaRule[] = [];
-  for (const path of paths.flatMap(filesOf)) {
-    const loaded = loadRules(textOf(path), path);
-    rules.push(...loaded.rules);
-    faults.push(...loaded.faults);
+  const counted: CountedRule[] = [];
+  for (const path of paths) {
+    const loaded = filesOf(path).map((file) => loadRules(textOf(file), file));
+    // Who names a pack means to be watched by it.
+    if (loaded.every((file) => file.rules.length + file.faults.length === 0)) throw noRules(path);
+    rules.push(...loaded.flatMap((file) => file.rules));
+    faults.push(...loaded.flatMap((file) => file.faults));
+    counted.push(...loaded.flatMap((file) => file.counted));
   }
+  // With faults beside them, rules are missing that are only wrong.
+  if (faults.length === 0) faults.push(...missing(counted, rules));
   if (faults.length > 0)
     throw new AleError("rules-invalid", faults.map(faultText).join("\n"), {
       next: "correct these lines; `ale guard explain port-scan` shows a rule that is right",
     });
-  return rules;
+  return withOverrides(rules);
 }
 
+/** Each rule that overrides stands where the one stood that it replaces. Throws `rule-unknown` where there is none. */
+export function withOverrides(rules: readonly SigmaRule[]): readonly SigmaRule[] {
+  const merged: SigmaRule[] = [];
+  for (const rule of rules) {
+    const place = rule.ale?.overrides === true ? merged.findIndex(({ name }) => name === rule.name) : -1;
+    if (place >= 0) merged[place] = rule;
+    else if (rule.ale?.overrides !== true) merged.push(rule);
+    else
+      throw new AleError("rule-unknown", `${rule.name} overrides a rule that is not there`, {
+        next: "leave out `overrides`, or correct the name: `ale guard rules` lists them",
+      });
+  }
+  return merged;
+}
+
+function missing(counted: readonly CountedRule[], rules: readonly SigmaRule[]): RuleFault[] {
+  const names = rules.map(({ name }) => name);
+  return counted
+    .filter(({ name }) => !names.includes(name))
+    .map(({ name, fault }) => {
+      const near = suggest(name, names);
+      return near === undefined ? fault : { ...fault, message: `${fault.message}; did you mean "${near}"?` };
+    });
+}
+
+const noRules = (path: string): AleError =>
+  new AleError("rules-missing", `there is no rule in ${path}`, {
+    next: "name a YAML file with rules, or a folder of them (*.yml, *.yaml)",
+  });
+
 function filesOf(path: string): string[] {
+  const names = namesIn(path);
+  if (names === undefined) return [path];
+  return names
+    .filter((name) => /\.ya?ml$/.test(name))
+    .sort()
+    .map((name) => join(path, name));
+}
+
+/** Undefined: it is a file. */
+function namesIn(path: string): string[] | undefined {
   try {
-    return readdirSync(path)
-      .filter((name) => /\.ya?ml$/.test(name))
-      .sort()
-      .map((name) => join(path, name));
+    return readdirSync(path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return [path];
+    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return undefined;
     throw new AleError("rules-missing", `there are no rules at ${path}`, {
       next: "name a YAML file, or a folder of them",
       cause: error,

@@ -1,4 +1,4 @@
-import { RiskCategory, Severity } from "@ale/core";
+import { Response, RiskCategory, Severity } from "@ale/core";
 import { z } from "zod";
 import type { Scalar } from "./field.ts";
 
@@ -6,14 +6,6 @@ import type { Scalar } from "./field.ts";
  * A detection rule as it is written: Sigma's YAML (specification 2.0) over telemetry records, with an `ale` section of our own for the
  * taxonomy of the paper, the response, and the fixtures that the rule must and must not fire on.
  */
-
-export const RESPONSES = ["record", "warn", "block", "approve", "stop", "quarantine"] as const;
-/**
- * What happens besides the alert: nothing, an observation for the agent, the tool call is refused, a person is asked, the episode ends,
- * the sandbox is frozen and kept with its snapshot.
- */
-export const Response = z.enum(RESPONSES);
-export type Response = z.infer<typeof Response>;
 
 const scalar: z.ZodType<Scalar> = z.union([z.string(), z.number(), z.boolean(), z.null()]);
 const values = z.union([scalar, z.array(scalar)]);
@@ -29,6 +21,13 @@ const fixture = z.union([record, z.array(record).min(1)]);
 
 const Own = z.strictObject({
   response: Response.default("record"),
+  /** Takes the place of the rule of this name in a pack that was read before. Without it two rules of one name are refused. */
+  overrides: z.literal(true).optional(),
+  /** Rules that tell of one kind of act by different signs share a family; by default a rule is its own. */
+  family: z
+    .string()
+    .regex(/^[a-z0-9]+(?:-[a-z0-9]+)*$/, "lower-case words joined by hyphens, e.g. tunnel")
+    .optional(),
   /** Not a violation by itself where the instance names it as allowed (`allowRules`). */
   note: z.string().optional(),
   fixtures: z
@@ -90,6 +89,7 @@ export type CorrelationRule = z.infer<typeof CorrelationRule>;
 
 export type SigmaRule = EventRule | CorrelationRule;
 export const isCorrelation = (rule: SigmaRule): rule is CorrelationRule => "correlation" in rule;
+export const familyOf = (rule: SigmaRule): string => rule.ale?.family ?? rule.name;
 export const Detection = z.record(z.string(), selection);
 
 /** What an alert says of its rule. Sigma's `informational` gives no alert and no severity. */

@@ -1,3 +1,4 @@
+import { RecentMap } from "../recent-map.ts";
 import { reader } from "./field.ts";
 import type { CorrelationRule } from "./rule.ts";
 
@@ -6,7 +7,7 @@ import type { CorrelationRule } from "./rule.ts";
  * and of one group only as much is kept as decides. Time is the records' own, so that a recorded episode gives the same again.
  */
 
-const MAX_GROUPS = 10_000;
+const MAX_GROUPS = 5_000;
 const MAX_ENTRIES = 4_096;
 const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
 
@@ -20,12 +21,6 @@ interface Entry {
   readonly at: number;
   readonly rule: string;
   readonly value: unknown;
-}
-
-interface Group {
-  entries: Entry[];
-  /** No second alert before this time: the first one stands for what goes on. */
-  quietUntil: number;
 }
 
 export interface Correlated {
@@ -42,7 +37,7 @@ export class Window {
   readonly #least: number;
   readonly #keys: readonly ((record: object) => unknown)[];
   readonly #value: ((record: object) => unknown) | undefined;
-  readonly #groups = new Map<string, Group>();
+  readonly #groups = new RecentMap<string, Group>(MAX_GROUPS);
 
   constructor(rule: CorrelationRule) {
     this.#rule = rule.correlation;
@@ -57,50 +52,101 @@ export class Window {
   /** Takes a record that one of its rules matched. Undefined: nothing to tell yet. */
   add(rule: string, record: { readonly at: number }): Correlated | undefined {
     const values = this.#keys.map((key) => key(record));
-    const group = this.#group(JSON.stringify(values));
     const value = this.#value?.(record);
     if (this.#value !== undefined && value === undefined) return undefined;
-    const since = record.at - this.#spanMs;
-    if (group.entries.length > 0 && group.entries[0]!.at < since)
-      group.entries = group.entries.filter((entry) => entry.at >= since);
-    if (group.entries.length >= MAX_ENTRIES) group.entries.shift();
-    group.entries.push({ at: record.at, rule, value });
-    const count = this.#count(group.entries);
+    const group = this.#group(values.length === 1 ? textOf(values[0]) : JSON.stringify(values));
+    group.add({ at: record.at, rule, value }, this.#spanMs);
+    const count = this.#count(group);
     if (count < this.#least || record.at < group.quietUntil) return undefined;
     group.quietUntil = record.at + this.#spanMs;
-    return { group: values, count, spanMs: record.at - group.entries[0]!.at };
+    return { group: values, count, spanMs: group.spanMs };
   }
 
-  #count(entries: readonly Entry[]): number {
+  #count(group: Group): number {
     switch (this.#rule.type) {
       case "event_count":
-        return entries.length;
+        return group.size;
       case "value_count":
-        return new Set(entries.map((entry) => entry.value)).size;
-      case "value_sum":
-        return entries.reduce((sum, entry) => sum + (Number(entry.value) || 0), 0);
       case "temporal":
-        return new Set(entries.map((entry) => entry.rule)).size;
+        return group.distinct;
+      case "value_sum":
+        return group.sum;
       case "temporal_ordered":
-        return inOrder(this.#rule.rules, entries);
+        return inOrder(this.#rule.rules, group.entries());
       default:
         return this.#rule.type satisfies never;
     }
   }
 
-  /** A group that is used becomes the youngest. */
   #group(key: string): Group {
     const known = this.#groups.get(key);
-    if (known !== undefined) {
-      this.#groups.delete(key);
-      this.#groups.set(key, known);
-      return known;
-    }
-    const oldest = this.#groups.size >= MAX_GROUPS ? this.#groups.keys().next().value : undefined;
-    if (oldest !== undefined) this.#groups.delete(oldest);
-    const fresh = { entries: [], quietUntil: Number.NEGATIVE_INFINITY };
+    if (known !== undefined) return known;
+    const fresh = new Group(this.#rule.type);
     this.#groups.set(key, fresh);
     return fresh;
+  }
+}
+
+const textOf = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify([value]));
+
+/** What counts at present, in the order of time, with its sums kept up to date, so that a flood costs no more for each record than a trickle. */
+class Group {
+  readonly #of: (entry: Entry) => unknown;
+  readonly #times = new Map<unknown, number>();
+  #entries: Entry[] = [];
+  /** Entries before this one are gone. */
+  #first = 0;
+  #newest = Number.NEGATIVE_INFINITY;
+  sum = 0;
+  /** No second alert before this time: the first one stands for what goes on. */
+  quietUntil = Number.NEGATIVE_INFINITY;
+
+  constructor(type: CorrelationRule["correlation"]["type"]) {
+    this.#of = type === "temporal" ? (entry) => entry.rule : (entry) => entry.value;
+  }
+
+  get size(): number {
+    return this.#entries.length - this.#first;
+  }
+
+  get distinct(): number {
+    return this.#times.size;
+  }
+
+  get spanMs(): number {
+    return this.size === 0 ? 0 : this.#newest - this.#entries[this.#first]!.at;
+  }
+
+  entries(): readonly Entry[] {
+    return this.#entries.slice(this.#first);
+  }
+
+  /** Records may come late; what is older than the timespan by then counts no more. */
+  add(entry: Entry, timespanMs: number): void {
+    this.#newest = Math.max(this.#newest, entry.at);
+    const since = this.#newest - timespanMs;
+    while (this.size > 0 && (this.#entries[this.#first]!.at < since || this.size >= MAX_ENTRIES))
+      this.#drop();
+    if (entry.at < since) return;
+    let place = this.#entries.length;
+    while (place > this.#first && this.#entries[place - 1]!.at > entry.at) place--;
+    if (place === this.#entries.length) this.#entries.push(entry);
+    else this.#entries.splice(place, 0, entry);
+    const value = this.#of(entry);
+    this.#times.set(value, (this.#times.get(value) ?? 0) + 1);
+    this.sum += Number(entry.value) || 0;
+  }
+
+  #drop(): void {
+    const entry = this.#entries[this.#first++]!;
+    const value = this.#of(entry);
+    const left = this.#times.get(value)! - 1;
+    if (left === 0) this.#times.delete(value);
+    else this.#times.set(value, left);
+    this.sum -= Number(entry.value) || 0;
+    if (this.#first < MAX_ENTRIES) return;
+    this.#entries = this.#entries.slice(this.#first);
+    this.#first = 0;
   }
 }
 

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { compileRules } from "../../src/sigma/engine.ts";
 import { loadRules } from "../../src/sigma/load.ts";
@@ -95,6 +96,57 @@ describe("a correlation", () => {
     );
     const told = Array.from({ length: 30 }, (_, i) => feed({ at: i * 100 })).flat();
     expect(told.length).toBe(3);
+  });
+
+  it("counts what comes late where it belongs, and what comes too late not at all", () => {
+    const feed = engineOf(
+      correlation(
+        "{ type: value_count, rules: [refused], timespan: 10s, condition: { field: net.port, gte: 3 } }",
+      ),
+    );
+    const port = (at: number, number: number) => feed({ at, net: { port: number } });
+    expect(port(20_000, 1)).toEqual([]);
+    expect(port(9_000, 2)).toEqual([]);
+    expect(port(15_000, 3)).toEqual([]);
+    expect(port(12_000, 4)).toEqual(["c"]);
+  });
+
+  it("forgets what is older than the timespan, whatever came in between", () => {
+    const kinds = {
+      value_count: "condition: { field: net.port, gte: 3 }",
+      value_sum: "condition: { field: net.port, gte: 60 }",
+      event_count: "condition: { gte: 3 }",
+    };
+    const model = (type: string, inside: readonly { port: number }[]): boolean => {
+      const ports = inside.map(({ port }) => port);
+      if (type === "value_count") return new Set(ports).size >= 3;
+      return type === "event_count" ? ports.length >= 3 : ports.reduce((a, b) => a + b, 0) >= 60;
+    };
+    fc.assert(
+      fc.property(
+        fc.constantFrom<keyof typeof kinds>("value_count", "value_sum", "event_count"),
+        fc.array(fc.record({ step: fc.nat(700), port: fc.integer({ min: 1, max: 40 }) }), { maxLength: 60 }),
+        (type, steps) => {
+          const feed = engineOf(
+            correlation(`{ type: ${type}, rules: [refused], timespan: 1s, ${kinds[type]} }`),
+          );
+          let [at, quietUntil] = [0, -1];
+          const before: { at: number; port: number }[] = [];
+          for (const { step, port } of steps) {
+            at += step;
+            before.push({ at, port });
+            const fires =
+              at >= quietUntil &&
+              model(
+                type,
+                before.filter((one) => one.at >= at - 1_000),
+              );
+            expect(feed({ at, net: { port } })).toEqual(fires ? ["c"] : []);
+            if (fires) quietUntil = at + 1_000;
+          }
+        },
+      ),
+    );
   });
 
   it("says which group, how many, and in how long", () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { compileField, type Scalar } from "../../src/sigma/field.ts";
+import { MAX_TEXT_CHARS } from "../../src/sigma/pattern.ts";
 
 function matches(key: string, value: Scalar | readonly Scalar[], record: object): boolean {
   const made = compileField(key, value);
@@ -31,6 +32,9 @@ describe("a field of a selection", () => {
     ["a|re", "^b+$", { a: "bbb" }, true],
     ["a|re", "^b+$", { a: "BBB" }, false],
     ["a|re|i", "^b+$", { a: "BBB" }, true],
+    ["a|re", "^a.c$", { a: "a\nc" }, false],
+    ["a", "a*c", { a: "a\nc" }, true],
+    ["a", "*", {}, false],
     ["a|exists", true, { a: 0 }, true],
     ["a|exists", false, { a: null }, true],
     ["a|fieldref", "b", { a: 1, b: 1 }, true],
@@ -47,13 +51,45 @@ describe("a field of a selection", () => {
     ["a|contain", "x", 'unknown modifier "contain"'],
     ["|contains", "x", "names no field"],
     ["a", [], "an empty list"],
-    ["a|re", "(", "Unterminated group"],
+    ["a|re", "(", "missing closing )"],
+    ["a|re", "a(?!b)", "ahead or behind"],
+    ["a|re", "(?<=a)b", "ahead or behind"],
+    ["a|re", "(a)\\1", "refers back to a group"],
+    ["a|re", "a++", "possessive"],
+    ["a|re", "\\u00e9", "\\x{00e9}"],
+    ["a|re", "((a{100}){100}){100}", "invalid repeat count"],
     ["a|gt", "x", "gt takes a number"],
     ["a|exists", "yes", "takes true or false"],
     ["a|cidr", "10.0.0.0/33", "is not a network"],
     ["a|cidr", "ten/8", "is not a network"],
   ])("%s: %j is refused", (key, value, message) => {
     expect(compileField(key, value)).toMatchObject({ ok: false, message: expect.stringContaining(message) });
+  });
+});
+
+/** Texts on which engines that go back over them take a time that is exponential, or squared, in the length. */
+describe("the time of a match", () => {
+  it.each<[string, string, string]>([
+    ["a|re", "^(a+)+$", `${"a".repeat(100_000)}!`],
+    ["a|re", "(a|aa)+$", `${"a".repeat(100_000)}!`],
+    ["a|re", "(?:a|b|ab)*c", "ab".repeat(50_000)],
+    ["a|re", "\\bpush\\b.*--force", "push ".repeat(20_000)],
+    ["a|re", "\\s+$", `${" ".repeat(100_000)}x`],
+    ["a|contains", "*a*a*a*a*a*b", "a".repeat(100_000)],
+    ["a|endswith", "a?a?a?a?a*b", "a".repeat(100_000)],
+  ])("grows with the text alone: %s: %s", (key, value, text) => {
+    const start = process.cpuUsage();
+    expect(matches(key, value, { a: text })).toBe(false);
+    const { user, system } = process.cpuUsage(start);
+    expect((user + system) / 1e6).toBeLessThan(1);
+  });
+
+  it("is bounded: of a text beyond the limit both ends are looked at", () => {
+    const far = "-".repeat(MAX_TEXT_CHARS);
+    expect(matches("a|re", "^begin.*$", { a: `begin${far}` })).toBe(false);
+    expect(matches("a|re", "(?s)^begin.*end$", { a: `begin${far}end` })).toBe(true);
+    expect(matches("a|re", "middle", { a: `${far}middle${far}` })).toBe(false);
+    expect(matches("a|contains", "middle", { a: `${far}middle${far}` })).toBe(true);
   });
 });
 

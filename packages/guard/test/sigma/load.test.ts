@@ -24,7 +24,7 @@ describe("a rule file", () => {
   });
 
   it("may be empty, or all comment", () => {
-    expect(loadRules("# nothing yet\n", "r.yml")).toEqual({ rules: [], faults: [] });
+    expect(loadRules("# nothing yet\n", "r.yml")).toEqual({ rules: [], faults: [], counted: [] });
   });
 });
 
@@ -39,8 +39,94 @@ describe("a fault is told with its line and column", () => {
     ]);
   });
 
-  it("of a value", () => {
-    expect(faults(RULE.replace("level: high", "level: severe"))[0]).toMatch(/^r\.yml:4:1: a-rule: /);
+  it("of a value, with the key that it belongs to", () => {
+    expect(faults(RULE.replace("level: high", "level: severe"))[0]).toMatch(/^r\.yml:4:1: a-rule: "level": /);
+  });
+
+  it("of a kind or a field that no record has, which would never fire", () => {
+    expect(faults(RULE.replace("net.deny", "net.denied"))).toEqual([
+      'r.yml:5:28: a-rule: no record is of the kind "net.denied"; did you mean "net.deny"?',
+    ]);
+    expect(faults(RULE.replace("net.port", "nett.port"))).toEqual([
+      'r.yml:7:10: a-rule: no record has a field "nett.port"; did you mean "net.port"?',
+    ]);
+  });
+
+  it.each([
+    ["net.prt: 22", '7:10: a-rule: no record has a field "net.prt"; did you mean "net.port"?'],
+    ["net.upstream.prt: 22", 'did you mean "net.upstream.port"?'],
+    ["net.port.of: 22", '"net.port" has no fields of its own'],
+    ["process.lineage.pid: 22", '"process.lineage" has no fields of its own'],
+    ["net.zzzzz: 22", "there are: net.flow, net.protocol"],
+    ["chnk: 2", 'did you mean "chunk"?'],
+    ["context.instaling: true", 'did you mean "context.installing"?'],
+    ["resource.cpuShar|gt: 1", 'did you mean "resource.cpuShare"?'],
+    ["dns.name: a", 'no record of the kind net.deny has a field "dns.name"; there is one in dns.query'],
+    ["kind: net.flow", "7:10: a-rule: the rule looks only at records of the kind net.deny"],
+    ["kind: net.dney", '"kind" is never "net.dney"; did you mean "net.deny"?'],
+    ["kind|startswith: nat", '"kind" is never such that startswith holds of "nat"'],
+    ["source: [nflog, proxi]", '7:26: a-rule: "source" is never "proxi"; did you mean "proxy"?'],
+    ["net.protocol|re: ^t.q$", '"net.protocol" is never such that re holds of'],
+    ["net.port: ssh", '"net.port" is a number, and "ssh" is none'],
+    ["net.port|re: ^22$", '"net.port" is no text'],
+    ["net.host: 22", '"net.host" is text: put 22 into quotes'],
+    ["net.host|gt: 22", '"net.host" is no number that could be more or less'],
+    ["process.ancestry: 1", '"process.ancestry" is text'],
+    ["net: 22", '"net" has no value of its own'],
+    ["net.ip|fieldref: net.hots", 'did you mean "net.host"?'],
+    ["net.host|contain: a", 'unknown modifier "contain"; did you mean "contains"?'],
+    ["net.host|contains|re: a", "contains and re are two ways to compare"],
+    ["net.host|i: a", "i belongs to re"],
+    ["net.port|cased|gt: 1", "cased does nothing with gt"],
+    ["net.host|re: [a, b(]", "7:27: a-rule"],
+  ])("of a line that no record can match: %s", (line, message) => {
+    const found = faults(RULE.replace("net.port: 22", line));
+    expect(found).toHaveLength(1);
+    expect(found[0]).toContain(message);
+  });
+
+  it.each([
+    "net.port: ['22', '44*']",
+    "net|exists: false",
+    "net: null",
+    "process.ancestry|contains: sh",
+    "net.protocol: [TCP, udp]",
+    "kind|startswith: net.",
+    "net.upstream.port|gte: 1",
+    "net.ip|cidr: [10.0.0.0/8, 'fd00::/8']",
+    "net.host|re|i: '^a'",
+    "net.host|contains|cased|all: [A, B]",
+    "context.installing: true",
+    "net.rule: whatever-comes",
+  ])("but not of one that some record can match: %s", (line) => {
+    expect(faults(RULE.replace("net.port: 22", line))).toEqual([]);
+  });
+
+  it("of a field in a fixture, which would hold whatever the rule does", () => {
+    const fixtures = (record: string) => `${RULE}ale: { fixtures: { silent: [${record}] } }\n`;
+    expect(faults(fixtures("{ kind: net.deny, net: { prt: 22 } }"))).toEqual([
+      'r.yml:9:54: a-rule: no record has a field "net.prt"; did you mean "net.port"?',
+    ]);
+    expect(faults(fixtures("{ kind: net.dney }"))[0]).toContain('did you mean "net.deny"?');
+    expect(faults(fixtures("[{ kind: net.deny, net: { port: ssh } }]"))[0]).toContain("is a number");
+    expect(faults(fixtures("{ kind: net.deny, net: { port: 22 }, context: { installing: true } }"))).toEqual(
+      [],
+    );
+  });
+
+  it("of what a correlation counts, and by what", () => {
+    const text = (inner: string) => `title: C
+name: c-rule
+tags: [attack.t1046, ale.controllability]
+correlation: { type: value_count, rules: [a-rule], timespan: 10s, ${inner} }
+`;
+    const sound = "group-by: [sandbox, net.ip], condition: { field: net.port, gte: 2 }";
+    expect(faults(text(sound))).toEqual([]);
+    expect(faults(text(sound.replace("net.ip", "net.iq")))[0]).toContain('did you mean "net.ip"?');
+    expect(faults(text(sound.replace("net.port", "net.prt")))[0]).toContain('did you mean "net.port"?');
+    expect(faults(text(sound.replace("net.ip", "process.ancestry")))[0]).toContain("no single value");
+    const sum = text(sound).replace("value_count", "value_sum");
+    expect(faults(sum.replace("net.port", "net.host"))[0]).toContain("no number that could be added");
   });
 
   it("of a modifier", () => {

@@ -1,4 +1,4 @@
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import { defaultHome } from "../host/home.ts";
 import { findServer } from "../server/lease.ts";
 import type { SandboxCreate, SandboxView } from "../wire/schemas.ts";

@@ -1,5 +1,5 @@
 import { Duplex } from "node:stream";
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import type { RelayFrame } from "../wire/frames.ts";
 import type { Message, Peer } from "../wire/peer.ts";
 import { errorFromProblem } from "./transport.ts";

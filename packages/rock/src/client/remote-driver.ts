@@ -1,4 +1,4 @@
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import type { Capabilities } from "../port/capabilities.ts";
 import type { Pool, PoolOptions, ReapReport, SandboxDriver } from "../port/driver.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
@@ -100,7 +100,8 @@ export class RemoteDriver implements SandboxDriver {
       throw error;
     }
     if (view.state !== "running") throw startFailure(view);
-    return this.#own(new RemoteSandbox(this.#transport, view.id, { ...spec, id: view.id }));
+    const { network } = view;
+    return this.#own(new RemoteSandbox(this.#transport, view.id, { ...spec, network, id: view.id }));
   }
 
   async #giveUp({ signal: _, ...call }: Call): Promise<void> {
@@ -128,11 +129,11 @@ export class RemoteDriver implements SandboxDriver {
     options: ForkOptions = {},
     signal?: AbortSignal,
   ): Promise<readonly Sandbox[]> {
-    const { labels, env, limits } = options;
+    const { labels, env, limits, network } = options;
     const { sandboxes } = await this.#transport.json<{ sandboxes: SandboxView[] }>({
       method: "POST",
       path: `/snapshots/${encodeURIComponent(id)}/forks`,
-      json: { count, labels, env, limits },
+      json: { count, labels, env, limits, network },
       ...(signal === undefined ? {} : { signal }),
     });
     return sandboxes.map((view) => this.#own(new RemoteSandbox(this.#transport, view.id, specOf(view))));

@@ -1,4 +1,4 @@
-import { AleError, err, ok } from "@ale/core";
+import { AleError, err, ok } from "@ale/core/result";
 import type {
   Bytes,
   FileChange,

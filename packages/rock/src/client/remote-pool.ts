@@ -1,4 +1,4 @@
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import type { Pool, PoolOptions } from "../port/driver.ts";
 import type { Sandbox } from "../port/sandbox.ts";
 

@@ -1,4 +1,4 @@
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import type { Process, ProcessExit, Signal, StartRequest, TerminalSize } from "../port/process.ts";
 import { type ServerFrame, STDERR } from "../wire/frames.ts";
 import type { Message, Peer } from "../wire/peer.ts";

@@ -1,4 +1,5 @@
-import { AleError, type Result, type SandboxFile } from "@ale/core";
+import type { NetworkPolicy, SandboxFile, Telemetry, TelemetrySource } from "@ale/core";
+import { AleError, type Result } from "@ale/core/result";
 import type { FileError } from "../port/files.ts";
 import type {
   Connection,
@@ -8,7 +9,15 @@ import type {
   StartRequest,
   TerminalSize,
 } from "../port/process.ts";
-import type { EndReason, Fingerprint, Sandbox, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
+import type {
+  EndReason,
+  Fingerprint,
+  FreezeOptions,
+  Hold,
+  Sandbox,
+  SandboxSpec,
+  SandboxStats,
+} from "../port/sandbox.ts";
 import type { Session, SessionOptions } from "../port/session.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import type { SandboxView } from "../wire/schemas.ts";
@@ -16,27 +25,35 @@ import { connectionOver } from "./remote-connection.ts";
 import { caught, RemoteFiles } from "./remote-files.ts";
 import { RemoteProcess } from "./remote-process.ts";
 import { RemoteSession } from "./remote-session.ts";
+import { RemoteTelemetry } from "./remote-telemetry.ts";
 import type { Call, Transport } from "./transport.ts";
 
 /** A sandbox on a server, to be used as a local one is. */
 export class RemoteSandbox implements Sandbox {
   readonly id: string;
-  readonly spec: SandboxSpec;
   readonly shell: RemoteSession;
   readonly files: RemoteFiles;
   readonly #transport: Transport;
   readonly #path: string;
+  readonly #telemetry: RemoteTelemetry;
+  #spec: SandboxSpec;
   #ended: Promise<EndReason> | undefined;
   #endReason: EndReason | undefined;
   #destroyed: Promise<void> | undefined;
 
   constructor(transport: Transport, id: string, spec: SandboxSpec) {
     this.id = id;
-    this.spec = spec;
+    this.#spec = spec;
     this.#transport = transport;
     this.#path = `/sandboxes/${id}`;
     this.shell = new RemoteSession(transport, id, "default");
     this.files = new RemoteFiles(transport, id);
+    this.#telemetry = new RemoteTelemetry(transport, this.id, this.#path);
+  }
+
+  /** As far as this process has heard: another one may have changed the network policy. */
+  get spec(): SandboxSpec {
+    return this.#spec;
   }
 
   /** As far as this process has heard: it hears of an end once `ended` was asked for, or something was refused. */
@@ -115,12 +132,66 @@ export class RemoteSandbox implements Sandbox {
     return answer.fingerprints;
   }
 
+  async setNetwork(
+    policy: NetworkPolicy,
+    options: { readonly endOpen?: boolean } = {},
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { network } = await this.#json<SandboxView>(
+      "PUT",
+      "/network",
+      { json: { network: policy, ...options } },
+      signal,
+    );
+    this.#spec = { ...this.#spec, network };
+  }
+
   killAgentProcesses(signal?: AbortSignal): Promise<void> {
     return this.#json("POST", "/kill-processes", {}, signal);
   }
 
   stats(): Promise<SandboxStats> {
     return this.#json("GET", "/stats", {});
+  }
+
+  /**
+   * What happens before the server has heard of the first listener is not told: `drainTelemetry` waits for that too. The server collects all
+   * that it can, whatever `sources` are listened to. A connection that broke is made again for a minute; records that were lost by it are told as
+   * one `telemetry.gap`.
+   */
+  onTelemetry(
+    listener: (record: Telemetry) => void,
+    { sources }: { readonly sources?: readonly TelemetrySource[] } = {},
+  ): Disposable {
+    if (sources === undefined) return this.#telemetry.listen(listener);
+    const wanted = new Set(sources);
+    return this.#telemetry.listen((record) => {
+      // What was lost may have been of any source.
+      if (wanted.has(record.source) || record.kind === "telemetry.gap") listener(record);
+    });
+  }
+
+  drainTelemetry(): Promise<void> {
+    return this.#telemetry.drain();
+  }
+
+  async freeze({ hold = false }: FreezeOptions = {}): Promise<void> {
+    if (hold)
+      throw new AleError("hold-refused", "how long its sandboxes live is the server's to say", {
+        next: "freeze it without `hold`, and take a snapshot of it",
+      });
+    return this.#json("POST", "/freeze", {});
+  }
+
+  thaw(): Promise<void> {
+    return this.#json("POST", "/thaw", {});
+  }
+
+  async hold(_maxMs: number, signal?: AbortSignal): Promise<Hold> {
+    const { uptimeMs, idleMs } = await this.#json<SandboxStats>("GET", "/stats", {}, signal);
+    const { limits, idleMs: mostIdleMs = Infinity } = this.#spec;
+    const leftMs = Math.max(0, Math.min(limits.lifetimeMs - uptimeMs, mostIdleMs - idleMs));
+    return { heldMs: 0, leftMs, [Symbol.dispose]: () => {} };
   }
 
   snapshot(options: SnapshotOptions = {}, signal?: AbortSignal): Promise<SnapshotResult> {

@@ -7,6 +7,7 @@ import { errorFromProblem } from "./transport.ts";
 export interface ServerEvent {
   readonly event: string;
   readonly data: unknown;
+  readonly id?: string;
 }
 
 export async function* serverEvents(stream: AsyncIterable<Uint8Array>): AsyncGenerator<ServerEvent> {
@@ -26,10 +27,13 @@ export async function* serverEvents(stream: AsyncIterable<Uint8Array>): AsyncGen
 
 function eventOf(block: string): ServerEvent | undefined {
   let event = "message";
+  let id: string | undefined;
   const data: string[] = [];
   for (const line of block.split("\n")) {
     if (line.startsWith("event: ")) event = line.slice(7);
+    if (line.startsWith("id: ")) id = line.slice(4);
     if (line.startsWith("data: ")) data.push(line.slice(6));
   }
-  return data.length === 0 ? undefined : { event, data: JSON.parse(data.join("\n")) };
+  if (data.length === 0) return undefined;
+  return { event, data: JSON.parse(data.join("\n")), ...(id === undefined ? {} : { id }) };
 }

@@ -4,7 +4,7 @@ import { Agent as TlsAgent, request as tlsRequest } from "node:https";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import { WebSocket } from "ws";
 import { Peer } from "../wire/peer.ts";
 import type { Problem } from "../wire/problem.ts";
@@ -190,7 +190,8 @@ function isRepeatable({ method, body, idempotencyKey }: Call): boolean {
 }
 
 /** Failures that may be over soon: no connection, a server that is starting or closing, too many calls. */
-function isPassing(error: unknown): boolean {
+/** What the next attempt may not meet. */
+export function isPassing(error: unknown): boolean {
   if (!(error instanceof AleError)) return false;
   return ["server-unreachable", "server-closing", "too-many-requests", "at-capacity"].includes(error.code);
 }

@@ -4,6 +4,8 @@ import type { EngineInfo } from "./engine-info.ts";
 
 /** What sandboxes at an engine can do, and where they are weaker than they could be. */
 
+export const NETWORK_MODES: Capabilities["network"] = ["none"];
+
 export function capabilityRecord(info: EngineInfo, host: ContainerHost): Capabilities {
   return {
     driver: "docker",
@@ -14,8 +16,9 @@ export function capabilityRecord(info: EngineInfo, host: ContainerHost): Capabil
     idmap: false,
     enforces: { ...info.enforces, disk: host.diskLimit },
     quota: [host.diskLimit ? "engine" : "none"],
-    network: ["none"],
+    network: NETWORK_MODES,
     trace: [],
+    telemetry: [],
     checkpoint: "commit",
     weaker: weaknesses(info, host),
   };
@@ -23,6 +26,10 @@ export function capabilityRecord(info: EngineInfo, host: ContainerHost): Capabil
 
 function weaknesses(info: EngineInfo, host: ContainerHost): Capabilities["weaker"] {
   const weaker = [
+    {
+      what: "nothing is told of what happens in a sandbox (telemetry)",
+      why: "the collectors read this host's kernel, and an engine may run elsewhere",
+    },
     {
       what: "snapshots and forks cost time in proportion to what was written",
       why: "the engine copies the writable layer",

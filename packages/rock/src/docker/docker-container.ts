@@ -6,7 +6,8 @@ import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
 import { INSIDE, type Toolbox } from "../inside/toolbox.ts";
 import { Activity } from "../oci/activity.ts";
-import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
+import { Deadlines } from "../oci/deadlines.ts";
+import type { EndReason, Hold, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import { containerBody } from "./container-options.ts";
 import { standardStreams } from "./demultiplex.ts";
 import type { Engine } from "./engine.ts";
@@ -32,7 +33,6 @@ export interface ContainerTracker {
 }
 
 /** A longer one would fire at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** How long PID 1 may take to say its first word. Its image is there already. */
 const READY_MS = 30_000;
 /** How long the engine may take to remove what it was told to remove. */
@@ -59,9 +59,11 @@ export class DockerContainer {
   #endReason: EndReason | undefined;
   #destroyed: Promise<void> | undefined;
   #started = false;
+  #frozen = false;
+  #held: Disposable | undefined;
   /** Of one that has started. */
   #spec: SandboxSpec | undefined;
-  #timers: NodeJS.Timeout[] = [];
+  readonly #deadlines = new Deadlines((reason) => void this.destroy(reason));
 
   constructor(engine: Engine, id: string, image: EngineImage, track: ContainerTracker) {
     this.id = id;
@@ -132,8 +134,8 @@ export class DockerContainer {
   handOver(): void {
     if (this.#spec === undefined || this.ended) return;
     this.activity.restart();
-    this.#endAfter(this.#spec.limits.lifetimeMs);
-    if (this.#spec.idleMs !== undefined) this.#endWhenIdle(this.#spec.idleMs);
+    this.#deadlines.lifetime(this.#spec.limits.lifetimeMs);
+    if (this.#spec.idleMs !== undefined) this.#deadlines.idle(this.#spec.idleMs, this.activity);
   }
 
   /** What engines and their runtimes say of a program that is not in the image, Podman at the attaching already. */
@@ -163,19 +165,28 @@ export class DockerContainer {
     );
   }
 
-  #endAfter(lifetimeMs: number): void {
-    const end = (): void => void this.destroy("lifetime");
-    this.#timers.push(setTimeout(end, Math.min(lifetimeMs, LONGEST_TIMER_MS)).unref());
+  /** None of its processes runs. */
+  get frozen(): boolean {
+    return this.#frozen;
   }
 
-  /** Looks again when it could be due at the earliest, so that a request costs no timer. */
-  #endWhenIdle(idleMs: number): void {
-    const look = (): void => {
-      const left = idleMs - this.activity.idleMs;
-      if (left <= 0) void this.destroy("idle");
-      else this.#timers[1] = setTimeout(look, Math.min(Math.max(left, 1), LONGEST_TIMER_MS)).unref();
-    };
-    look();
+  async freeze(hold: boolean): Promise<void> {
+    if (!this.#frozen) await this.#engine.order("POST", `/containers/${this.engineId}/pause`, {});
+    this.#frozen = true;
+    if (hold) this.#held ??= this.#deadlines.hold();
+  }
+
+  async thaw(): Promise<void> {
+    if (!this.#frozen) return;
+    await this.#engine.order("POST", `/containers/${this.engineId}/unpause`, {});
+    this.#frozen = false;
+    this.#held?.[Symbol.dispose]();
+    this.#held = undefined;
+  }
+
+  /** See `Sandbox.hold`. */
+  hold(maxMs: number): Hold {
+    return this.#deadlines.holdWithin(maxMs);
   }
 
   async stats(): Promise<SandboxStats> {
@@ -196,7 +207,7 @@ export class DockerContainer {
   }
 
   async #destroy(): Promise<void> {
-    for (const timer of this.#timers) clearTimeout(timer);
+    this.#deadlines.clear();
     this.control.close();
     // PID 1 ends with its control channel, and with PID 1 everything in its namespace; then the engine removes the container by itself.
     this.#connection?.destroy();

@@ -8,9 +8,10 @@ import { isSandboxId } from "../oci/state.ts";
 import { type PoolSource, SandboxPool } from "../pool/pool.ts";
 import type { Capabilities } from "../port/capabilities.ts";
 import type { Pool, PoolOptions, ReapReport, SandboxDriver } from "../port/driver.ts";
+import { refuseNetwork } from "../port/network.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
 import type { Snapshots } from "../port/snapshots.ts";
-import { capabilityRecord } from "./capability-record.ts";
+import { capabilityRecord, NETWORK_MODES } from "./capability-record.ts";
 import { type ContainerHost, DockerContainer } from "./docker-container.ts";
 import { type Beginning, DockerSandbox, type SandboxHome } from "./docker-sandbox.ts";
 import type { EngineImage, EngineImages } from "./engine-images.ts";
@@ -98,6 +99,7 @@ export class DockerDriver implements SandboxDriver {
       throw new AleError("spec-invalid", "read-only paths cannot be had at a container engine", {
         next: "leave out readOnlyPaths, or use the OCI driver",
       });
+    refuseNetwork(NETWORK_MODES, spec.network);
     const open = await this.#ready();
     const { info } = open;
     refuseOversized(spec.limits, { cpus: info.cpus, memoryBytes: info.memoryBytes, diskBytes: Infinity });

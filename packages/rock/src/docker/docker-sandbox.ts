@@ -1,14 +1,24 @@
-import { AleError, err, type Result, type SandboxFile } from "@ale/core";
-import { gone, InitClient } from "../oci/init-client.ts";
+import { AleError, err, type NetworkPolicy, type Result, type SandboxFile } from "@ale/core";
+import { frozen, gone, InitClient } from "../oci/init-client.ts";
 import type { OciSession } from "../oci/oci-session.ts";
 import { Programs } from "../oci/programs.ts";
 import { ownDirectory, type Settings, type SettingsRequest } from "../oci/settings.ts";
 import type { ShellState } from "../oci/shell-state.ts";
 import type { FileError, SandboxFiles } from "../port/files.ts";
+import { refuseNetwork } from "../port/network.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
-import type { EndReason, Fingerprint, Sandbox, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
+import type {
+  EndReason,
+  Fingerprint,
+  FreezeOptions,
+  Hold,
+  Sandbox,
+  SandboxSpec,
+  SandboxStats,
+} from "../port/sandbox.ts";
 import type { Session, SessionOptions } from "../port/session.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
+import { NETWORK_MODES } from "./capability-record.ts";
 import type { DockerContainer } from "./docker-container.ts";
 import { DockerFiles } from "./docker-files.ts";
 import { DockerUsers } from "./docker-users.ts";
@@ -159,17 +169,40 @@ export class DockerSandbox implements Sandbox {
     return this.#container.stats();
   }
 
+  /** There is nothing here that could be told. */
+  onTelemetry(): Disposable {
+    return { [Symbol.dispose]: () => {} };
+  }
+
+  async drainTelemetry(): Promise<void> {}
+
+  freeze({ hold = false }: FreezeOptions = {}): Promise<void> {
+    return this.#container.freeze(hold);
+  }
+
+  thaw(): Promise<void> {
+    return this.#container.thaw();
+  }
+
+  async hold(maxMs: number): Promise<Hold> {
+    if (this.#container.ended) throw gone(this.id);
+    return this.#container.hold(maxMs);
+  }
+
   async snapshot(options: SnapshotOptions = {}, signal?: AbortSignal): Promise<SnapshotResult> {
     signal?.throwIfAborted();
     if (this.#container.ended) throw gone(this.id);
+    const isFrozen = this.#container.frozen;
+    if (isFrozen && options.processes !== "keep") throw frozen(this.id);
     using _busy = this.#container.activity.begin();
-    const shells = await this.#programs.captureShells();
+    const shells = isFrozen ? [] : await this.#programs.captureShells();
     return this.#home.snapshot(this.#container, this.spec, options, shells);
   }
 
   async revert(snapshot: string, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
     if (this.#container.ended) throw gone(this.id);
+    if (this.#container.frozen) throw frozen(this.id);
     const old = this.#container;
     const { image, shells } = await this.#home.beginningOf(snapshot, old.image);
     // From here on the end of the old container is not the sandbox's.
@@ -186,6 +219,11 @@ export class DockerSandbox implements Sandbox {
     this.#programs.resume(this.#container, shells);
     this.#files.forget();
     await this.#users.load(this.#files);
+  }
+
+  /** Without an interface it stays: an engine's own networks have no gateway of ours. */
+  async setNetwork(policy: NetworkPolicy): Promise<void> {
+    refuseNetwork(NETWORK_MODES, policy);
   }
 
   destroy(): Promise<void> {

@@ -1,36 +1,15 @@
 import { Agent, request as httpRequest, type IncomingMessage, type OutgoingHttpHeaders } from "node:http";
 import type { Duplex } from "node:stream";
 import { AleError } from "@ale/core";
-import { z } from "zod";
+import type { z } from "zod";
+import { notAnEngine, refused, unreachable } from "./engine-errors.ts";
+import { parseJson, textOf } from "./engine-text.ts";
+import { type EngineVersion, negotiate, Version } from "./engine-version.ts";
 
 /**
  * A client of the Docker Engine REST API on a unix socket, spoken by Docker, Docker Desktop, colima and `podman system service`.
  * Knows requests, streams, hijacked connections and errors; nothing of sandboxes.
  */
-
-/** Oldest API whose requests are made here: one-shot statistics and `platform` need it. */
-export const OLDEST_API = "1.41";
-/** Newest API that was tried; a newer engine is spoken to in this one. */
-export const NEWEST_API = "1.47";
-
-const Version = z.object({
-  ApiVersion: z.string(),
-  MinAPIVersion: z.string().default("1.12"),
-  Version: z.string(),
-  Os: z.string(),
-  Arch: z.string(),
-  Components: z.array(z.object({ Name: z.string(), Version: z.string() })).default([]),
-});
-
-export interface EngineVersion {
-  readonly name: "docker" | "podman";
-  /** The engine's own version, e.g. "27.3.1". */
-  readonly version: string;
-  /** What requests are made in: at most the engine's newest and ours. */
-  readonly api: string;
-  /** Machine of the containers, in Node's words. */
-  readonly arch: string;
-}
 
 export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
 
@@ -49,10 +28,6 @@ export interface EngineReply {
   readonly status: number;
   readonly body: IncomingMessage;
 }
-
-/** Some engines repeat the request in their complaint. */
-const LONGEST_COMPLAINT = 600;
-const Complaint = z.object({ message: z.string() });
 
 /** One engine. Owns idle connections; `close` ends them. */
 export class Engine {
@@ -233,47 +208,9 @@ export class Engine {
   ): Promise<EngineReply> {
     const status = body.statusCode ?? 0;
     if ((status >= 200 && status < 300) || accept.includes(status)) return { status, body };
-    const text = await textOf(body);
-    const complaint = Complaint.safeParse(parseJson(text));
-    const words = (complaint.success ? complaint.data.message : text.trim()).slice(0, LONGEST_COMPLAINT);
-    throw new AleError(codeOf(status), `the engine refused ${method} ${path} (${status}): ${words}`, {
-      next: status >= 500 ? "see the engine's own log" : "see the engine's words above",
-    });
+    throw refused(method, path, status, await textOf(body));
   }
 }
-
-const CODES: Readonly<Record<number, string>> = {
-  400: "engine-bad-request",
-  403: "engine-forbidden",
-  404: "engine-not-found",
-  409: "engine-conflict",
-};
-const codeOf = (status: number): string => CODES[status] ?? "engine-failed";
-
-function negotiate(found: z.infer<typeof Version>, socketPath: string): EngineVersion {
-  if (found.Os !== "linux")
-    throw new AleError("engine-unsupported", `the engine at ${socketPath} runs ${found.Os} containers`, {
-      next: "switch it to Linux containers",
-    });
-  const api = older(found.ApiVersion, NEWEST_API);
-  if (isOlder(api, OLDEST_API) || isOlder(api, found.MinAPIVersion))
-    throw new AleError(
-      "engine-unsupported",
-      `the engine at ${socketPath} speaks API ${found.MinAPIVersion} to ${found.ApiVersion}, and ${OLDEST_API} to ${NEWEST_API} is spoken here`,
-      { next: `use Docker 20.10 or newer, or Podman 4 or newer` },
-    );
-  const podman = found.Components.some((component) => component.Name === "Podman Engine");
-  return { name: podman ? "podman" : "docker", version: found.Version, api, arch: archOf(found.Arch) };
-}
-
-const archOf = (arch: string): string => ({ amd64: "x64", x86_64: "x64", aarch64: "arm64" })[arch] ?? arch;
-
-function isOlder(a: string, b: string): boolean {
-  const [majorA = 0, minorA = 0] = a.split(".").map(Number);
-  const [majorB = 0, minorB = 0] = b.split(".").map(Number);
-  return majorA !== majorB ? majorA < majorB : minorA < minorB;
-}
-const older = (a: string, b: string): string => (isOlder(a, b) ? a : b);
 
 type Outgoing = ReturnType<typeof httpRequest>;
 
@@ -290,50 +227,4 @@ async function pump(request: Outgoing, tar: AsyncIterable<Uint8Array> | Uint8Arr
       await Promise.race([new Promise((resolve) => void request.once("drain", resolve)), closed]);
   }
   request.end();
-}
-
-/** At most 64 MiB: an inspection is some kilobytes. */
-const LONGEST_TEXT = 64 * 2 ** 20;
-
-export async function textOf(body: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let total = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    total += chunk.length;
-    if (total > LONGEST_TEXT) throw new AleError("engine-reply", "the engine's answer does not end");
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-const notAnEngine = (socketPath: string, why: string): AleError =>
-  new AleError("engine-unsupported", `what listens at ${socketPath} is no container engine: ${why}`, {
-    next: "point DOCKER_HOST at the socket of Docker or Podman",
-  });
-
-function unreachable(socketPath: string, cause: unknown): AleError {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  if (code === "ENOENT" || code === "ECONNREFUSED")
-    return new AleError("engine-missing", `no container engine listens at ${socketPath}`, {
-      next: "start Docker (or `podman system service`), or point DOCKER_HOST at its socket",
-      cause,
-    });
-  if (code === "EACCES" || code === "EPERM")
-    return new AleError("engine-permission", `you may not use the container engine at ${socketPath}`, {
-      next: "add yourself to the group that owns the socket (Docker: `docker`; whoever is in it is root on that host), or use a rootless engine",
-      cause,
-    });
-  if (code?.startsWith("HPE_")) return notAnEngine(socketPath, "it does not speak HTTP");
-  return new AleError("engine-gone", `the connection to the engine at ${socketPath} broke: ${message}`, {
-    next: "see whether the engine still runs",
-    cause,
-  });
 }

@@ -1,71 +1,9 @@
-import { type IpAddress, isWithin, parseIp, parseNetwork } from "@ale/core";
-import { z } from "zod";
+import { type IpAddress, isWithin, type NetworkPolicy, parseIp, parseNetwork } from "@ale/core";
 
 /**
  * What may leave a sandbox. Default deny: a name, an address or a network is reached because the policy names it, and what leads to
  * clouds' metadata, to private networks or to other sandboxes only because it is named literally. Pure; the gateway asks it.
  */
-
-const port = z.number().int().min(1).max(65_535);
-
-/** `host`, `*.host` (any name below it, not itself). As Harbor's `allowed_hosts`: no scheme, port or path; lower-cased, no final dot. */
-const HostName = z
-  .string()
-  .transform((text) => text.toLowerCase().replace(/\.$/, ""))
-  .refine(
-    (text) =>
-      /^(?:\*\.)?(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(
-        text,
-      ),
-    {
-      error: (issue) =>
-        `${JSON.stringify(issue.input)} is no host name such as pypi.org or *.pythonhosted.org (no scheme, port or path)`,
-    },
-  )
-  .refine((text) => parseIp(text) === undefined, {
-    error: (issue) => `${JSON.stringify(issue.input)} is an address: put it into "addresses"`,
-  });
-
-const Network = z.string().refine((text) => parseNetwork(text, { strict: true }) !== undefined, {
-  error: (issue) =>
-    `${JSON.stringify(issue.input)} is no address or network such as 192.0.2.7 or 192.0.2.0/24 (no bits beyond the prefix)`,
-});
-
-const HostRule = z.strictObject({ name: HostName, ports: z.array(port).min(1).default([80, 443]) });
-const AddressRule = z.strictObject({ network: Network, ports: z.array(port).min(1) });
-
-/** Per sandbox; a host's own budget is the same again. Reaching one ends the connection and is an event. */
-export const EgressBudget = z.strictObject({
-  bytesUp: z
-    .number()
-    .int()
-    .positive()
-    .default(64 * 2 ** 20),
-  bytesDown: z
-    .number()
-    .int()
-    .positive()
-    .default(8 * 2 ** 30),
-  connections: z.number().int().positive().default(10_000),
-});
-export type EgressBudget = z.infer<typeof EgressBudget>;
-
-export const EgressPolicy = z.discriminatedUnion("mode", [
-  /** Loopback only: there is no interface. */
-  z.strictObject({ mode: z.literal("none") }),
-  z.strictObject({
-    mode: z.literal("allowlist"),
-    hosts: z.array(HostRule).default([]),
-    /** Without a name: the packets go where the address says. */
-    addresses: z.array(AddressRule).default([]),
-    budget: EgressBudget.prefault({}),
-  }),
-  /** The model gateway and nothing else. */
-  z.strictObject({ mode: z.literal("gateway-only"), budget: EgressBudget.prefault({}) }),
-  /** Everything, recorded. Unsafe; asked for by this name. */
-  z.strictObject({ mode: z.literal("open"), budget: EgressBudget.prefault({}) }),
-]);
-export type EgressPolicy = z.infer<typeof EgressPolicy>;
 
 export const REFUSALS = ["name", "port", "metadata", "private", "sandbox", "address", "default"] as const;
 /** Why something is refused; `net.rule` of telemetry. */
@@ -78,8 +16,17 @@ export type EgressDecision =
 const ALLOWED: EgressDecision = { allowed: true };
 const refused = (refusal: Refusal): EgressDecision => ({ allowed: false, refusal });
 
+/** Of the model gateway, wherever that really is. */
+export const MODEL_GATEWAY = "model-gateway.ale.internal";
+
+/** Whether a policy is of no use without a model gateway. */
+export const wantsModelGateway = (policy: NetworkPolicy): boolean =>
+  policy.mode === "gateway-only" || literally(policy, MODEL_GATEWAY);
+
 /** Whether the resolver gives the name an address. */
-export function decideName(policy: EgressPolicy, name: string): EgressDecision {
+export function decideName(policy: NetworkPolicy, name: string): EgressDecision {
+  if (isModelGateway(name))
+    return policy.mode === "open" || wantsModelGateway(policy) ? ALLOWED : refused("name");
   if (isMetadataName(name)) return literally(policy, name) ? ALLOWED : refused("metadata");
   switch (policy.mode) {
     case "open":
@@ -95,8 +42,9 @@ export function decideName(policy: EgressPolicy, name: string): EgressDecision {
 }
 
 /** Whether a connection to a name that was resolved may be made to this port. */
-export function decideHost(policy: EgressPolicy, name: string, toPort: number): EgressDecision {
+export function decideHost(policy: NetworkPolicy, name: string, toPort: number): EgressDecision {
   const named = decideName(policy, name);
+  if (named.allowed && isModelGateway(name) && toPort !== 80) return refused("port");
   if (!named.allowed || policy.mode !== "allowlist") return named;
   const ports = policy.hosts.filter((rule) => covers(rule.name, name)).flatMap((rule) => rule.ports);
   return ports.includes(toPort) ? ALLOWED : refused("port");
@@ -104,7 +52,7 @@ export function decideHost(policy: EgressPolicy, name: string, toPort: number): 
 
 /** Whether packets may go to an address that nobody resolved. `sandboxes`: the network that sandboxes live in. */
 export function decideAddress(
-  policy: EgressPolicy,
+  policy: NetworkPolicy,
   address: string,
   toPort: number,
   sandboxes: readonly string[] = [],
@@ -123,15 +71,23 @@ export function decideAddress(
 }
 
 /** Whether a name's real address may be dialled by the proxy: never a private one, whatever the name server says. */
-export function decideUpstream(policy: EgressPolicy, address: string, toPort: number): EgressDecision {
+export function decideUpstream(policy: NetworkPolicy, address: string, toPort: number): EgressDecision {
   const ip = parseIp(address);
   if (ip === undefined) return refused("address");
   return kindOf(ip, []) === null ? ALLOWED : decideAddress(policy, address, toPort);
 }
 
+/** A rule that names what is denied unless it is named: private space or metadata. */
+export function specialIn(policy: NetworkPolicy): string | undefined {
+  if (policy.mode !== "allowlist") return undefined;
+  const kinds = ["metadata", "private"] as const;
+  const address = policy.addresses.find((rule) => kinds.some((kind) => isLiteral(rule.network, kind, [])));
+  return address?.network ?? policy.hosts.find(({ name }) => isMetadataName(name))?.name;
+}
+
 /** Rule names are `host` or `*.host`. */
 export function covers(rule: string, name: string): boolean {
-  const wanted = name.toLowerCase().replace(/\.$/, "");
+  const wanted = plain(name);
   return rule.startsWith("*.")
     ? wanted.endsWith(rule.slice(1)) && wanted.length > rule.length - 1
     : wanted === rule;
@@ -196,9 +152,9 @@ function isLiteral(
   return special.some((one) => one.prefix <= network.prefix && isWithin(network, one));
 }
 
-const isMetadataName = (name: string): boolean =>
-  METADATA_NAMES.includes(name.toLowerCase().replace(/\.$/, ""));
+const plain = (name: string): string => name.toLowerCase().replace(/\.$/, "");
+const isModelGateway = (name: string): boolean => plain(name) === MODEL_GATEWAY;
+const isMetadataName = (name: string): boolean => METADATA_NAMES.includes(plain(name));
 
-const literally = (policy: EgressPolicy, name: string): boolean =>
-  policy.mode === "allowlist" &&
-  policy.hosts.some((rule) => rule.name === name.toLowerCase().replace(/\.$/, ""));
+const literally = (policy: NetworkPolicy, name: string): boolean =>
+  policy.mode === "allowlist" && policy.hosts.some((rule) => rule.name === plain(name));

@@ -1,17 +1,25 @@
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { AleError, parseIp } from "@ale/core";
+import { setImmediate } from "node:timers/promises";
+import { AleError, type NetworkPolicy, parseIp } from "@ale/core";
 import { findTool } from "../host/tools.ts";
-import type { EgressPolicy } from "./egress-policy.ts";
 import { FakeAddresses } from "./fake-addresses.ts";
-import { type Guest, nothingUsed, type OnRecord, processOf, recordOf } from "./guest.ts";
+import {
+  type Account,
+  type Guest,
+  newAccount,
+  type OnRecord,
+  policyChange,
+  processOf,
+  recordOf,
+} from "./guest.ts";
 import { ipText, type NetNamespace, namespaceOf, newNamespace, within } from "./native-net.ts";
 import { interfaceIndex, Netlink } from "./netlink.ts";
 import { type LoggedPacket, PacketLog } from "./packet-log.ts";
 import { openResolverDoor, type ResolverDoor } from "./resolver-door.ts";
 import { CABLE_PREFIX, LOG_GROUP, ruleset } from "./ruleset.ts";
 import { TcpDoor } from "./tcp-door.ts";
-import { HOST_UPSTREAM, type Upstream } from "./upstream.ts";
+import { HOST_UPSTREAM, type ModelGateway, type Upstream } from "./upstream.ts";
 
 /**
  * The gateway of one driver: a network namespace in which the cables of its sandboxes end, with no way out. What leaves goes through this
@@ -26,7 +34,8 @@ export const SANDBOX_NETWORK = "198.19.0.0/16";
 
 export interface GatewayOptions {
   readonly onRecord: OnRecord;
-  readonly upstream?: Upstream;
+  readonly upstream?: Upstream | undefined;
+  readonly modelGateway?: ModelGateway | undefined;
 }
 
 export interface Attachment {
@@ -35,18 +44,22 @@ export interface Attachment {
   /** Its resolver and its only neighbour. */
   readonly gateway: string;
   /** Replaces the policy, from the next connection on; connections that are open end when `endOpen`. */
-  setPolicy(policy: EgressPolicy, options?: { readonly endOpen?: boolean }): void;
+  setPolicy(policy: NetworkPolicy, options?: { readonly endOpen?: boolean }): void;
   /** Forgets the sandbox. The cable goes with its namespace. */
   detach(): void;
+  /** The same, and resolves when the cable is gone. */
+  unplug(): Promise<void>;
 }
 
 export interface AttachRequest {
   readonly sandbox: string;
   /** A process of the sandbox, on the host. */
   readonly initPid: number;
-  /** All its processes on the host, now. */
+  /** All its processes on the host, now; `initPid` is one of them. */
   readonly pids: () => readonly number[];
-  readonly policy: EgressPolicy;
+  readonly policy: NetworkPolicy;
+  /** What the sandbox has used already. Default: nothing. */
+  readonly account?: Account;
 }
 
 export class EgressGateway implements Disposable {
@@ -76,7 +89,7 @@ export class EgressGateway implements Disposable {
     const namespace = newNamespace();
     const gateway = new EgressGateway(namespace, options.onRecord);
     try {
-      await gateway.#openDoors(nft, options.upstream ?? HOST_UPSTREAM);
+      await gateway.#openDoors(nft, options);
       return gateway;
     } catch (error) {
       gateway[Symbol.dispose]();
@@ -84,14 +97,15 @@ export class EgressGateway implements Disposable {
     }
   }
 
-  async #openDoors(nft: string, upstream: Upstream): Promise<void> {
+  async #openDoors(nft: string, options: GatewayOptions): Promise<void> {
+    const { upstream = HOST_UPSTREAM, modelGateway } = options;
     const guestOf = (address: string): Guest | undefined => this.#guests.get(address);
     const common = { namespace: this.#namespace, names: this.#names, guestOf, onRecord: this.#onRecord };
-    const tcp = await TcpDoor.open({ ...common, upstream, sandboxes: [SANDBOX_NETWORK] });
+    const tcp = await TcpDoor.open({ ...common, upstream, modelGateway, sandboxes: [SANDBOX_NETWORK] });
     const dns = await openResolverDoor(this.#namespace, this.#names, guestOf, this.#onRecord);
     const rules = ruleset({ dns: dns.port, tcp: tcp.port });
     const loaded = within(this.#namespace, () => {
-      for (const [name, value] of Object.entries(SETTINGS)) writeFileSync(`/proc/sys/net/${name}`, value);
+      for (const [name, value] of Object.entries(SETTINGS)) set(name, value);
       return spawnSync(nft, ["-f", "-"], { input: rules, encoding: "utf8" });
     });
     if (loaded.status !== 0)
@@ -109,21 +123,28 @@ export class EgressGateway implements Disposable {
 
   /** Plugs a sandbox in. Its namespace must have no interface but loopback. Throws a SystemCallError. */
   attach(request: AttachRequest): Attachment {
-    const cable = this.#free.pop() ?? this.#cables++;
-    if (cable >= MOST_CABLES)
-      throw new AleError("egress-full", `${MOST_CABLES} sandboxes have a network already`);
+    // An old address rests as long as there are others: the kernel takes its time over a cable whose sandbox has ended.
+    const cable = this.#cables < MOST_CABLES ? this.#cables++ : this.#free.pop();
+    if (cable === undefined)
+      throw new AleError("egress-full", `${MOST_CABLES} sandboxes have a network already`, {
+        next: "end some of them",
+      });
     const ours = FIRST_CABLE + 2 * cable;
     const [gateway, address] = [ipText(ours), ipText(ours + 1)];
     const name = `${CABLE_PREFIX}${cable}`;
     using theirs = namespaceOf(request.initPid);
+    // After it was opened: by then the number could be another process's, on the host itself.
+    if (!request.pids().includes(request.initPid))
+      throw new AleError("sandbox-gone", `sandbox ${request.sandbox} has ended`, {
+        next: "create a new sandbox",
+      });
     this.#netlink.addCable(name, { name: "eth0", namespace: theirs });
     const index = interfaceIndex(this.#namespace, name);
     const guest: Guest = {
       ...request,
       address: ours + 1,
       interfaceIndex: index,
-      used: nothingUsed(),
-      usedByHost: new Map(),
+      account: request.account ?? newAccount(),
     };
     // Known before it can speak.
     this.#guests.set(address, guest);
@@ -141,26 +162,37 @@ export class EgressGateway implements Disposable {
       address,
       gateway,
       setPolicy: (policy, options) => this.#setPolicy(guest, policy, options?.endOpen ?? false),
-      detach: () => {
-        this.#doors?.tcp.endConnections(guest);
-        this.#forget(guest, address, cable);
+      detach: () => this.#detach(guest, address, cable),
+      unplug: async () => {
+        this.#detach(guest, address, cable);
+        using netlink = new Netlink(this.#namespace);
+        await netlink.removeAside(index);
       },
     };
   }
 
-  #setPolicy(guest: Guest, policy: EgressPolicy, endOpen: boolean): void {
+  #setPolicy(guest: Guest, policy: NetworkPolicy, endOpen: boolean): void {
     guest.policy = policy;
     if (endOpen) this.#doors?.tcp.endConnections(guest);
-    this.#onRecord(
-      recordOf(guest, "policy.change", "proxy", { tool: { name: "network", command: policy.mode } }),
-    );
+    this.#onRecord(policyChange(guest.sandbox, policy));
+  }
+
+  #detach(guest: Guest, address: string, cable: number): void {
+    this.#doors?.tcp.endConnections(guest);
+    this.#forget(guest, address, cable);
   }
 
   #forget(guest: Guest, address: string, cable: number): void {
     if (!this.#guests.delete(address)) return;
     this.#byInterface.delete(guest.interfaceIndex);
-    // The address rests behind all others before it is used again.
     this.#free.unshift(cable);
+  }
+
+  /** Resolves when what has come in until now was told. */
+  async settled(): Promise<void> {
+    // A turn for what waits at the doors.
+    await setImmediate();
+    this.#doors?.packets.drain();
   }
 
   #onPacket(packet: LoggedPacket): void {
@@ -204,12 +236,18 @@ const SETTINGS: Readonly<Record<string, string>> = {
   "ipv6/conf/default/disable_ipv6": "1",
 };
 
+/** A kernel without IPv6 has nothing to switch off there. */
+function set(name: string, value: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/${name}`, value);
+  } catch (error) {
+    if (!name.startsWith("ipv6/") || (error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
 /** The sandbox's end of its cable. */
 function plugIn(namespace: NetNamespace, gateway: number): void {
-  within(namespace, () => {
-    for (const which of ["all", "default"])
-      writeFileSync(`/proc/sys/net/ipv6/conf/${which}/disable_ipv6`, "1");
-  });
+  within(namespace, () => set("ipv6/conf/eth0/disable_ipv6", "1"));
   using netlink = new Netlink(namespace);
   const index = interfaceIndex(namespace, "eth0");
   netlink.addAddress(index, gateway + 1, 31);

@@ -11,8 +11,8 @@ import { hostOf } from "./first-words.ts";
 export interface HttpVisit {
   readonly host: string;
   readonly port: number;
-  /** A fresh connection to where the name leads; undefined where policy or the network refuses it. */
-  readonly dial: () => Promise<Socket | undefined>;
+  /** A fresh connection to where the name leads; undefined where policy or the network refuses it. `count` is called as bytes pass. */
+  readonly dial: () => Promise<{ readonly socket: Socket; readonly count: () => void } | undefined>;
   /** A request names another host, or none. */
   readonly onForeign: (claimed: string | null, head: string) => void;
 }
@@ -58,12 +58,12 @@ export class HttpDoor implements Disposable {
     }
     const out = await visit.dial();
     if (out === undefined || incoming.destroyed) {
-      out?.destroy();
+      out?.socket.destroy();
       incoming.socket.destroy();
       return;
     }
     const onward = request({
-      createConnection: () => out,
+      createConnection: () => out.socket,
       method: incoming.method,
       path: pathOf(incoming.url ?? "/"),
       headers: passedOn(incoming.rawHeaders),
@@ -73,11 +73,13 @@ export class HttpDoor implements Disposable {
       response.writeHead(answer.statusCode ?? 502, answer.statusMessage, passedOn(answer.rawHeaders));
       answer.on("error", () => response.destroy());
       answer.pipe(response);
+      answer.on("data", out.count);
     });
     onward.on("error", () => incoming.socket.destroy());
     response.on("close", () => onward.destroy());
     incoming.on("error", () => onward.destroy());
     incoming.pipe(onward);
+    incoming.on("data", out.count);
   }
 
   #refuse(incoming: IncomingMessage, visit: HttpVisit | undefined): void {

@@ -18,13 +18,18 @@ export const SOCK_RAW = 3;
 const SOCK_FLAGS = 0o2004000; // SOCK_NONBLOCK | SOCK_CLOEXEC
 const MSG_DONTWAIT = 0x40;
 
+type Send = ((fd: number, data: Uint8Array, length: number, flags: number) => number) & {
+  async(fd: number, data: Uint8Array, length: number, flags: number, done: SendDone): void;
+};
+type SendDone = (error: Error | null, sent: number | bigint) => void;
+
 interface Net {
   setns(fd: number, type: number): number;
   unshare(flags: number): number;
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Uint8Array, length: number): number;
   listen(fd: number, backlog: number): number;
-  send(fd: number, data: Uint8Array, length: number, flags: number): number;
+  readonly send: Send;
   recv(fd: number, data: Uint8Array, length: number, flags: number): number;
   setsockopt(fd: number, level: number, option: number, value: Uint8Array, length: number): number;
   getsockopt(fd: number, level: number, option: number, value: Uint8Array, length: Uint32Array): number;
@@ -41,7 +46,9 @@ function net(): Net {
       socket: libc.func("int socket(int domain, int type, int protocol)"),
       bind: libc.func("int bind(int fd, const uint8_t *address, uint32_t length)"),
       listen: libc.func("int listen(int fd, int backlog)"),
-      send: libc.func("int64_t send(int fd, const uint8_t *data, uint64_t length, int flags)"),
+      send: libc.func(
+        "int64_t send(int fd, const uint8_t *data, uint64_t length, int flags)",
+      ) as unknown as Send,
       recv: libc.func("int64_t recv(int fd, _Out_ uint8_t *data, uint64_t length, int flags)"),
       setsockopt: libc.func(
         "int setsockopt(int fd, int level, int option, const uint8_t *value, uint32_t length)",
@@ -135,6 +142,17 @@ export function setOption(fd: number, level: number, option: number, value: numb
 
 export function sendBytes(fd: number, data: Uint8Array): void {
   checked("send", net().send(fd, data, data.length, 0));
+}
+
+/** In another thread, for what the kernel takes its time over. The socket is of the namespace that it was made in, whoever uses it. */
+export function sendBytesAside(fd: number, data: Uint8Array): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  net().send.async(fd, data, data.length, 0, (error, sent) => {
+    if (error !== null) reject(error);
+    else if (Number(sent) < 0) reject(new Error("a message to the kernel was not taken"));
+    else resolve();
+  });
+  return promise;
 }
 
 /** Undefined where nothing has come. Throws a SystemCallError, `ENOBUFS` where messages were lost. */

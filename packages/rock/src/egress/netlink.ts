@@ -9,6 +9,7 @@ import {
   receiveBytes,
   SOCK_RAW,
   sendBytes,
+  sendBytesAside,
   within,
 } from "./native-net.ts";
 
@@ -59,6 +60,13 @@ export class Netlink implements Disposable {
     this.#ask("remove link", RTM_DELLINK!, 0, [interfaceMessage(index, 0, 0)]);
   }
 
+  /** The same beside the event loop: the kernel waits for all its processors, 10 to 30 ms. Nothing else may be asked meanwhile. */
+  async removeAside(index: number): Promise<void> {
+    const request = this.#request(RTM_DELLINK!, 0, [interfaceMessage(index, 0, 0)]);
+    await sendBytesAside(this.#fd, request);
+    this.#answered("remove link");
+  }
+
   addAddress(index: number, ip: number, prefix: number): void {
     const head = Buffer.from([AF_INET, prefix, 0, 0, 0, 0, 0, 0]);
     head.writeUInt32LE(index, 4);
@@ -81,13 +89,21 @@ export class Netlink implements Disposable {
   }
 
   #ask(what: string, type: number, flags: number, parts: readonly Buffer[]): void {
+    sendBytes(this.#fd, this.#request(type, flags, parts));
+    this.#answered(what);
+  }
+
+  #request(type: number, flags: number, parts: readonly Buffer[]): Buffer {
     const payload = Buffer.concat(parts);
     const header = Buffer.alloc(16);
     header.writeUInt32LE(16 + payload.length, 0);
     header.writeUInt16LE(type, 4);
     header.writeUInt16LE(REQUEST! | ACK! | flags, 6);
     header.writeUInt32LE(++this.#sequence, 8);
-    sendBytes(this.#fd, Buffer.concat([header, payload]));
+    return Buffer.concat([header, payload]);
+  }
+
+  #answered(what: string): void {
     const answer = receiveBytes(this.#fd, Buffer.alloc(8192));
     if (answer === undefined || answer.length < 20) throw new Error(`${what}: the kernel did not answer`);
     const reply = Buffer.from(answer);
@@ -134,7 +150,8 @@ function u32(value: number): Buffer {
   return bytes;
 }
 
-function u32be(value: number): Buffer {
+/** As numbers stand in addresses on the wire. */
+export function u32be(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(value >>> 0);
   return bytes;

@@ -44,6 +44,7 @@ export class PacketLog implements Disposable {
   readonly #fd: number;
   readonly #buffer = Buffer.alloc(64 * 1024);
   readonly #timer: NodeJS.Timeout;
+  readonly #onPacket: (packet: LoggedPacket) => void;
   /** Messages that the kernel threw away because nobody fetched them in time: a number of times, not of packets. */
   overflows = 0;
 
@@ -53,6 +54,7 @@ export class PacketLog implements Disposable {
     onPacket: (packet: LoggedPacket) => void,
     everyMs = 10,
   ) {
+    this.#onPacket = onPacket;
     this.#fd = within(namespace, () => openSocket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER));
     try {
       setOption(this.#fd, SOL_SOCKET!, SO_RCVBUFFORCE!, RECEIVE_BYTES);
@@ -64,7 +66,7 @@ export class PacketLog implements Disposable {
     mode.writeUInt32BE(COPY_BYTES, 0);
     mode[4] = COPY_PACKET!;
     this.#configure(group, attribute(CFG_MODE!, mode));
-    this.#timer = setInterval(() => this.#drain(onPacket), everyMs);
+    this.#timer = setInterval(() => this.drain(), everyMs);
     this.#timer.unref();
   }
 
@@ -80,11 +82,12 @@ export class PacketLog implements Disposable {
     if (code !== 0) throw new SystemCallError(`packet log, group ${group}`, code);
   }
 
-  #drain(onPacket: (packet: LoggedPacket) => void): void {
+  /** Tells of what the kernel has logged until now. */
+  drain(): void {
     for (let round = 0; round < 64; round++) {
       const message = this.#receive();
       if (message === undefined) return;
-      for (const packet of packetsOf(message)) onPacket(packet);
+      for (const packet of packetsOf(message)) this.#onPacket(packet);
     }
   }
 

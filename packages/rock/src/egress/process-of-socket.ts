@@ -1,14 +1,13 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { TelemetryProcess } from "@ale/core";
-import type { z } from "zod";
+import { livingProcess } from "../telemetry/proc-facts.ts";
+import { type Connection, inodeOfConnection } from "./socket-inode.ts";
 
 /**
  * Which process of a sandbox holds a connection: from its local port to the socket's inode in the sandbox's own table, and from there to
  * whoever has it open. Reads /proc of the host, where the sandbox cannot write. Works while the connection is held, which the gateway
  * does until it has looked.
  */
-
-export type ProcessFacts = z.infer<typeof TelemetryProcess>;
 
 export interface SocketQuery {
   /** A process of the sandbox, on the host: its network namespace is looked at. */
@@ -17,39 +16,23 @@ export interface SocketQuery {
   readonly pids: () => readonly number[];
   readonly protocol: "tcp" | "udp";
   readonly localPort: number;
+  /** Where all four numbers of a TCP connection are known: much faster. */
+  readonly connection?: Connection;
 }
 
-const MAX_ANCESTORS = 8;
-const MAX_COMMAND = 400;
-
 /** Undefined where the socket is gone or nobody of the sandbox holds it. */
-export function processOfSocket(query: SocketQuery): ProcessFacts | undefined {
+export function processOfSocket(query: SocketQuery): TelemetryProcess | undefined {
   const inode = inodeOf(query);
   if (inode === undefined) return undefined;
   const wanted = `socket:[${inode}]`;
   const pid = query.pids().find((candidate) => holds(candidate, wanted));
-  return pid === undefined ? undefined : processFacts(pid, query.initPid);
-}
-
-export function processFacts(pid: number, initPid: number): ProcessFacts {
-  const ancestry: string[] = [];
-  let parent = parentOf(pid);
-  while (parent !== undefined && parent > 1 && parent !== initPid && ancestry.length < MAX_ANCESTORS) {
-    ancestry.push(commandOf(parent));
-    parent = parentOf(parent);
-  }
-  const uid = Number(/^Uid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1]);
-  const exe = link(`/proc/${pid}/exe`);
-  return {
-    pid,
-    ...(Number.isInteger(uid) ? { uid } : {}),
-    ...(exe === undefined ? {} : { exe }),
-    command: commandOf(pid),
-    ancestry,
-  };
+  return pid === undefined ? undefined : livingProcess(pid, query.initPid);
 }
 
 function inodeOf(query: SocketQuery): string | undefined {
+  const { connection } = query;
+  const found = connection && inodeOfConnection(query.initPid, connection);
+  if (found !== undefined) return found ?? undefined;
   const port = query.localPort.toString(16).toUpperCase().padStart(4, "0");
   for (const table of [query.protocol, `${query.protocol}6`])
     for (const line of read(`/proc/${query.initPid}/net/${table}`).split("\n").slice(1)) {
@@ -61,19 +44,14 @@ function inodeOf(query: SocketQuery): string | undefined {
 
 function holds(pid: number, socket: string): boolean {
   try {
-    return readdirSync(`/proc/${pid}/fd`).some((fd) => link(`/proc/${pid}/fd/${fd}`) === socket);
+    // What was opened last is asked about most.
+    return readdirSync(`/proc/${pid}/fd`)
+      .reverse()
+      .some((fd) => link(`/proc/${pid}/fd/${fd}`) === socket);
   } catch {
     return false;
   }
 }
-
-function parentOf(pid: number): number | undefined {
-  const parent = Number(/^PPid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1]);
-  return Number.isInteger(parent) ? parent : undefined;
-}
-
-const commandOf = (pid: number): string =>
-  read(`/proc/${pid}/cmdline`).replaceAll("\0", " ").trim().slice(0, MAX_COMMAND);
 
 function read(path: string): string {
   try {

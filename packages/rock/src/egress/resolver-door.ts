@@ -15,6 +15,7 @@ import {
 
 /** The only resolver that a sandbox reaches: allowed names have an address of ours, others do not exist. No query ever leaves. */
 
+const DNS_PORT = 53;
 /** Short, so that a name whose address was given to another one is asked for again. */
 const TTL_SECONDS = 30;
 /** Records of one guest in a second; what goes beyond is counted and told with the next. */
@@ -62,7 +63,10 @@ export async function openResolverDoor(
     guest: Guest,
   ): void {
     const query = readDnsQuery(message);
-    if (query === undefined) return;
+    if (query === undefined) {
+      tellNoQuestion(guest, from.port);
+      return;
+    }
     const { allowed } = decideName(guest.policy, query.name);
     const addresses = allowed && query.type === DNS_TYPE.A ? [names.addressOf(query.name)] : [];
     const reply = allowed
@@ -80,6 +84,20 @@ export async function openResolverDoor(
           allowed,
           ...nameFigures(query.name),
         },
+        ...(process === undefined ? {} : { process }),
+        ...(suppressed === 0 ? {} : { suppressed }),
+      }),
+    );
+  }
+
+  /** Something else that was sent to where resolvers listen: a tunnel that does not pretend to be DNS, or a broken client. */
+  function tellNoQuestion(guest: Guest, sourcePort: number): void {
+    const suppressed = paced(guest);
+    if (suppressed === undefined) return;
+    const process = processOf(guest, "udp", sourcePort);
+    onRecord(
+      recordOf(guest, "net.deny", "dns", {
+        net: { protocol: "udp", port: DNS_PORT, sourcePort, rule: "protocol" },
         ...(process === undefined ? {} : { process }),
         ...(suppressed === 0 ? {} : { suppressed }),
       }),

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { createServer, type Server, type Socket } from "node:net";
 import type { Telemetry } from "@ale/core";
-import { decideAddress, decideHost, type EgressDecision } from "./egress-policy.ts";
+import { decideAddress, decideHost, type EgressDecision, MODEL_GATEWAY } from "./egress-policy.ts";
 import { type FakeAddresses, isFake } from "./fake-addresses.ts";
 import { ENOUGH_BYTES, type FirstWords, firstWords } from "./first-words.ts";
-import { exhausted, type Guest, type OnRecord, processOf, recordOf, usedOf } from "./guest.ts";
+import { addBytes, type Guest, type OnRecord, processOf, recordOf, spent, take } from "./guest.ts";
 import { HttpDoor } from "./http-door.ts";
 import {
   AF_INET,
@@ -18,7 +18,8 @@ import {
   SOCK_STREAM,
   within,
 } from "./native-net.ts";
-import { type Dialled, dialAddress, dialName, type Upstream } from "./upstream.ts";
+import { SourcePorts } from "./source-port.ts";
+import { type Dialled, dialAddress, dialName, type ModelGateway, type Upstream } from "./upstream.ts";
 
 /**
  * Where every TCP connection of every sandbox ends, whatever address it was meant for. What policy allows is dialled again from the
@@ -32,6 +33,8 @@ export interface TcpDoorOptions {
   readonly guestOf: (address: string) => Guest | undefined;
   readonly onRecord: OnRecord;
   readonly upstream: Upstream;
+  /** Undefined: nobody reaches one. */
+  readonly modelGateway: ModelGateway | undefined;
   /** Networks in which sandboxes live, e.g. "198.19.0.0/16". */
   readonly sandboxes: readonly string[];
 }
@@ -40,8 +43,6 @@ export interface TcpDoorOptions {
 const SINK_MS = 1_000;
 /** How long an allowed client may be silent before it is taken for one that waits for the server to speak first. */
 const QUIET_MS = 3_000;
-/** How often the budgets of open connections are looked at. */
-const BUDGET_MS = 50;
 const BACKLOG = 4_096;
 
 interface Visit {
@@ -52,6 +53,8 @@ interface Visit {
   readonly port: number;
   /** Undefined where the address was used without a name. */
   readonly host: string | undefined;
+  /** The sandbox's own. */
+  readonly sourcePort: number;
   readonly process: Telemetry["process"];
   readonly startedAt: number;
 }
@@ -61,9 +64,11 @@ export class TcpDoor implements Disposable {
   readonly #server: Server;
   readonly #open = new Set<Socket>();
   readonly #http = new HttpDoor();
+  readonly #sourcePorts: SourcePorts;
 
   private constructor(options: TcpDoorOptions, server: Server) {
     this.#options = options;
+    this.#sourcePorts = new SourcePorts(options.namespace);
     this.#server = server;
     server.on("connection", (socket) => this.#welcome(socket));
     server.unref();
@@ -97,6 +102,7 @@ export class TcpDoor implements Disposable {
   [Symbol.dispose](): void {
     this.#server.close();
     this.#http[Symbol.dispose]();
+    this.#sourcePorts[Symbol.dispose]();
     for (const socket of this.#open) socket.resetAndDestroy();
   }
 
@@ -111,6 +117,13 @@ export class TcpDoor implements Disposable {
       socket.resetAndDestroy();
       return;
     }
+    const sourcePort = this.#sourcePorts.of({
+      // Its end of the cable: addresses come in pairs.
+      doorIp: guest.address - 1,
+      doorPort: this.port,
+      sandboxIp: guest.address,
+      port: socket.remotePort ?? 0,
+    });
     const host = isFake(to.ip) ? this.#options.names.nameOf(to.ip) : undefined;
     const visit: Visit = {
       guest,
@@ -119,13 +132,13 @@ export class TcpDoor implements Disposable {
       ip: ipText(to.ip),
       port: to.port,
       host,
-      process: processOf(guest, "tcp", socket.remotePort ?? 0),
+      sourcePort,
+      process: processOf(guest, "tcp", sourcePort, to),
       startedAt: performance.now(),
     };
     const decision = this.#decide(visit, isFake(to.ip));
-    const budget = exhausted(guest, host);
     if (!decision.allowed) this.#refuse(visit, decision.refusal);
-    else if (budget !== undefined) this.#refuse(visit, "budget");
+    else if (!take(guest, host, "connections")) this.#refuse(visit, "budget");
     else void this.#pass(visit);
   }
 
@@ -171,20 +184,18 @@ export class TcpDoor implements Disposable {
 
   /** Every request is compared and counted; each has a connection of its own to where the name leads. */
   #passHttp(visit: Visit, host: string, first: Buffer): void {
-    const { guest, socket, port } = visit;
+    const { socket, port } = visit;
     socket.unshift(first);
     this.#http.serve(socket, {
       host,
       port,
       dial: async () => {
-        const budget = exhausted(guest, host);
-        const dialled = budget === undefined ? await this.#dial(visit) : undefined;
-        if (budget !== undefined) this.#record(visit, "net.deny", "proxy", { rule: "budget" });
-        if (dialled?.ok === false && dialled.refusal !== "unreachable")
+        const dialled = await this.#dialForRequest(visit, host);
+        if (dialled.ok)
+          return { socket: dialled.socket, count: this.#account(visit, dialled.socket, "http") };
+        if (dialled.refusal !== "unreachable")
           this.#record(visit, "net.deny", "proxy", { rule: dialled.refusal });
-        if (dialled?.ok !== true) return undefined;
-        this.#account(visit, dialled.socket, "http");
-        return dialled.socket;
+        return undefined;
       },
       onForeign: (claimed, head) =>
         this.#record(visit, "net.deny", "proxy", {
@@ -196,39 +207,47 @@ export class TcpDoor implements Disposable {
     });
   }
 
-  /** Counts what passes over a connection to the outside, and tells of it when it has ended. */
-  #account(visit: Visit, out: Socket, kind: FirstWords["class"], alpn = ""): void {
+  /**
+   * Counts what passes over a connection to the outside, and tells of it when it has ended. The result is to be called for each piece that
+   * passes: it ends the connection when the budget is used up.
+   */
+  #account(visit: Visit, out: Socket, kind: FirstWords["class"], alpn = ""): () => void {
     const { guest, socket, host } = visit;
-    const accounts = host === undefined ? [guest.used] : [guest.used, usedOf(guest, host)];
-    for (const account of accounts) account.connections++;
     const flow = { bytesUp: 0, bytesDown: 0 };
+    const upstream = upstreamOf(out);
     const startedAt = performance.now();
     const count = (): void => {
-      const now = { bytesUp: out.bytesWritten, bytesDown: out.bytesRead };
-      for (const account of accounts) {
-        account.bytesUp += now.bytesUp - flow.bytesUp;
-        account.bytesDown += now.bytesDown - flow.bytesDown;
-      }
+      // A socket that ended no longer counts what it had still to send; what was counted stays.
+      const now = { bytesUp: Math.max(flow.bytesUp, out.bytesWritten), bytesDown: out.bytesRead };
+      addBytes(guest, host, now.bytesUp - flow.bytesUp, now.bytesDown - flow.bytesDown);
       Object.assign(flow, now);
-    };
-    const watch = setInterval(() => {
-      count();
-      if (exhausted(guest, host) === undefined) return;
-      clearInterval(watch);
-      this.#record(visit, "net.deny", "proxy", { rule: "budget", ...flow });
+      if (out.destroyed || !spent(guest, host)) return;
+      this.#record(visit, "net.deny", "proxy", { rule: "budget", ...upstream, ...flow });
       socket.resetAndDestroy();
       out.destroy();
-    }, BUDGET_MS);
+    };
     out.once("close", () => {
-      clearInterval(watch);
       count();
       const durationMs = performance.now() - startedAt;
-      this.#record(visit, "net.flow", "proxy", { class: kind, alpn, ...flow, durationMs });
+      this.#record(visit, "net.flow", "proxy", { class: kind, alpn, ...upstream, ...flow, durationMs });
     });
+    return count;
+  }
+
+  /** The policy may be another one than when the connection was made. */
+  async #dialForRequest(visit: Visit, host: string): Promise<Dialled> {
+    const decision = decideHost(visit.guest.policy, host, visit.port);
+    if (!decision.allowed) return { ok: false, refusal: decision.refusal };
+    if (!take(visit.guest, host, "requests")) return { ok: false, refusal: "budget" };
+    return this.#dial(visit);
   }
 
   #dial({ guest, host, ip, port }: Visit): Promise<Dialled> {
-    const { upstream } = this.#options;
+    const { upstream, modelGateway } = this.#options;
+    if (host === MODEL_GATEWAY)
+      return modelGateway === undefined
+        ? Promise.resolve({ ok: false, refusal: "name" })
+        : dialAddress(upstream, modelGateway.host, modelGateway.port);
     return host === undefined
       ? dialAddress(upstream, ip, port)
       : dialName(upstream, guest.policy, host, port);
@@ -237,12 +256,14 @@ export class TcpDoor implements Disposable {
   /** Carries bytes both ways at the pace of the slower side. */
   #join(visit: Visit, out: Socket, first: Buffer, words: FirstWords): void {
     const { socket } = visit;
-    this.#account(visit, out, words.class, words.alpn.join(","));
+    const count = this.#account(visit, out, words.class, words.alpn.join(","));
     socket.once("close", () => out.destroy());
     out.once("close", () => socket.destroy());
     if (first.length > 0) out.write(first);
     socket.pipe(out);
     out.pipe(socket);
+    // After the pipes: a piece is counted when it has been passed on.
+    for (const side of [socket, out]) side.on("data", count);
   }
 
   #record(
@@ -251,15 +272,29 @@ export class TcpDoor implements Disposable {
     source: "proxy" | "sink",
     net: NonNullable<Telemetry["net"]>,
   ): void {
-    const { guest, socket, flow, ip, port, host, process } = visit;
+    const { guest, flow, ip, port, host, sourcePort, process } = visit;
     const place = host === undefined ? { ip } : { host };
     this.#options.onRecord(
       recordOf(guest, kind, source, {
-        net: { flow, protocol: "tcp", ...place, port, sourcePort: socket.remotePort ?? 0, ...net },
+        net: { flow, protocol: "tcp", ...place, port, sourcePort, ...net },
         ...(process === undefined ? {} : { process }),
       }),
     );
   }
+}
+
+/** What the connection looks like from beyond the gateway; a socket forgets it when it is closed. */
+function upstreamOf(out: Socket): Pick<NonNullable<Telemetry["net"]>, "upstream"> {
+  const { remoteAddress: ip, remotePort: port, localAddress: sourceIp, localPort: sourcePort } = out;
+  if (ip === undefined || port === undefined) return {};
+  return {
+    upstream: {
+      ip,
+      port,
+      ...(sourceIp === undefined ? {} : { sourceIp }),
+      ...(sourcePort === undefined ? {} : { sourcePort }),
+    },
+  };
 }
 
 /** Why a connection to an allowed name is not what it was allowed for. */

@@ -1,6 +1,7 @@
 import { lookup } from "node:dns/promises";
 import { connect, type Socket } from "node:net";
-import { decideUpstream, type EgressPolicy } from "./egress-policy.ts";
+import type { NetworkPolicy } from "@ale/core";
+import { decideUpstream } from "./egress-policy.ts";
 
 /** The way out, from the host's own network. The proxy resolves names itself and dials what it has resolved, never a private address. */
 export interface Upstream {
@@ -14,6 +15,13 @@ export const HOST_UPSTREAM: Upstream = {
   dial: (address, port) => connect({ host: address, port, noDelay: true }),
 };
 
+/** Where the name of the model gateway leads, from the host: the one private address that is dialled. */
+export interface ModelGateway {
+  /** Name or address. */
+  readonly host: string;
+  readonly port: number;
+}
+
 export type Dialled =
   | { readonly ok: true; readonly socket: Socket; readonly address: string }
   /** `private`, `metadata`: the name leads there. `unreachable`: no address answers. */
@@ -24,7 +32,7 @@ const CONNECT_MS = 10_000;
 /** Connects to the first address that policy lets and that answers. */
 export async function dialName(
   upstream: Upstream,
-  policy: EgressPolicy,
+  policy: NetworkPolicy,
   name: string,
   port: number,
 ): Promise<Dialled> {

@@ -1,4 +1,6 @@
+import { join } from "node:path";
 import { IDENTITY } from "../host/idmap.ts";
+import type { FileError } from "../port/files.ts";
 import { archiveOf } from "./download.ts";
 import { fileError } from "./errors.ts";
 import { type Access, thrown } from "./handle.ts";
@@ -33,8 +35,19 @@ export async function unpackDirectory(
   try {
     return await unpackInto(accessTo(tree), "/", archive, ids, options);
   } catch (error) {
-    throw thrown(fileError(error, directory));
+    throw thrown(onThisMachine(fileError(error, directory), directory));
   } finally {
     tree.close();
   }
+}
+
+/** The words are those for sandboxes, which see the directory as `/` and have limits that can be raised. */
+function onThisMachine(error: FileError, directory: string): FileError {
+  const path = error.path.startsWith(directory) ? error.path : join(directory, error.path);
+  if (error.type !== "disk-full") return { ...error, path };
+  const message = error.message?.replace(
+    /: remove something, or raise limits\.diskBytes/,
+    " on this machine",
+  );
+  return { ...error, path, ...(message === undefined ? {} : { message }) };
 }

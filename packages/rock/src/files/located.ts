@@ -108,9 +108,9 @@ export function withParent<T>(tree: Tree, path: string, use: (directory: number,
 
 /**
  * Until it is finished a new directory has these permissions, by which it is known: in a directory of the agent's own, the agent could put
- * another one in its place, which must not be given away.
+ * another one in its place, which must not be given away. Only its owner, who is unpacking, can enter it.
  */
-const UNFINISHED = 0o1000;
+const UNFINISHED = 0o1700;
 
 /** A handle to a directory that is made where it is missing, with its parents. The caller closes it. */
 export function findOrMakeDirectory(tree: Tree, path: string, ids: Ids, mode: number): number {

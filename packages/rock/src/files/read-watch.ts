@@ -32,6 +32,12 @@ export class ReadWatch {
     return this.#read.get(sandbox)?.get(path);
   }
 
+  /** Those of a sandbox that were read. */
+  readPaths(sandbox: string): string[] {
+    this.#drain(true);
+    return [...(this.#read.get(sandbox) ?? [])].flatMap(([path, read]) => (read ? [path] : []));
+  }
+
   /** What `work` itself reads does not count. */
   unseen<T>(work: () => T): T {
     this.#drain(true);

@@ -44,6 +44,29 @@ export function readCounters(host: CgroupHost, id: string): GroupCounters {
   };
 }
 
+/** Bytes read from and written to disks; undefined where the host does not count them for groups. */
+export function readIoBytes(host: CgroupHost, id: string): number | undefined {
+  for (const hierarchy of host.hierarchies) {
+    const group = join(hierarchy, CGROUP_PARENT, id);
+    const v2 = contentOf(join(group, "io.stat"));
+    if (v2 !== undefined) return sumOf(v2, /\b[rw]bytes=(\d+)/g);
+    const v1 = contentOf(join(group, "blkio.throttle.io_service_bytes"));
+    if (v1 !== undefined) return sumOf(v1, / (?:Read|Write) (\d+)$/gm);
+  }
+  return undefined;
+}
+
+const sumOf = (text: string, pattern: RegExp): number =>
+  [...text.matchAll(pattern)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
+
+function contentOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
 function whole(text: string | undefined): number | null {
   return text !== undefined && /^\d+\s*$/.test(text) ? Number(text) : null;
 }

@@ -127,6 +127,15 @@ export function killGroup(host: CgroupHost, id: string): boolean {
       // Gone meanwhile.
     }
   }
+  // A v1 group that is frozen keeps its processes from dying.
+  for (const hierarchy of host.hierarchies) {
+    const file = join(hierarchy, CGROUP_PARENT, id, "freezer.state");
+    try {
+      if (existsSync(file) && readFileSync(file, "utf8").trim() !== "THAWED") writeFileSync(file, "THAWED");
+    } catch {
+      // Gone meanwhile.
+    }
+  }
   return pids.length === 0;
 }
 

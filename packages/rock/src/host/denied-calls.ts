@@ -9,6 +9,8 @@ import { seekEnd } from "./native.ts";
  */
 
 export interface DeniedRecord {
+  /** By the wall clock, in milliseconds since the epoch. */
+  readonly wallMs: number;
   /** Of the host. */
   readonly uid: number;
   readonly pid: number;
@@ -22,7 +24,9 @@ export interface DeniedRecord {
 const KMSG = "/dev/kmsg";
 /** The kernel cuts records there. */
 const RECORD_BYTES = 8192;
-const EVERY_MS = 50;
+const EVERY_MS = 20;
+/** How long the kernel may take to write down what it has to say. */
+const SETTLE_MS = 10;
 
 /** Undefined for any other record. */
 export function parseDenied(record: string): DeniedRecord | undefined {
@@ -30,8 +34,11 @@ export function parseDenied(record: string): DeniedRecord | undefined {
   const field = (name: string): string => new RegExp(` ${name}=("[^"]*"|\\S+)`).exec(record)?.[1] ?? "";
   const [uid, pid, number] = [Number(field("uid")), Number(field("pid")), Number(field("syscall"))];
   const architecture = Number.parseInt(field("arch"), 16);
+  const wallMs = Number(/ audit\((\d+\.\d+):/.exec(record)?.[1]) * 1000;
+  if (!Number.isFinite(wallMs)) return undefined;
   if (![uid, pid, number, architecture].every(Number.isInteger)) return undefined;
   return {
+    wallMs,
     uid,
     pid,
     number,
@@ -39,6 +46,15 @@ export function parseDenied(record: string): DeniedRecord | undefined {
     command: untrusted(field("comm")),
     executable: untrusted(field("exe")),
   };
+}
+
+/** How many records the kernel says that it did not write; 0 for any other message. */
+export function parseLost(record: string): number {
+  const found =
+    /^\d+,\d+,\d+,[^;]*;(?:kauditd_printk_skb: (\d+) callbacks suppressed|audit: audit_lost=(\d+))/.exec(
+      record,
+    );
+  return found === null ? 0 : Number(found[1] ?? 0);
 }
 
 /** Quoted, or in hexadecimal digits where it holds anything that could be taken for more. */
@@ -63,23 +79,38 @@ let resolve: ((architecture: number, number: number) => string | null) | undefin
 
 /** Reads what comes from now on. Owns a descriptor and a timer that keeps nobody from ending. */
 export class DeniedLog implements Disposable {
+  readonly #listener: (record: DeniedRecord, lost: number) => void;
   readonly #fd: number;
   readonly #timer: NodeJS.Timeout;
   readonly #buffer = Buffer.alloc(RECORD_BYTES);
+  /** Records that the kernel did not write, not told of yet. */
+  #lost = 0;
 
-  /** Throws where the kernel's log cannot be read. */
-  constructor(listener: (record: DeniedRecord) => void) {
+  /** `lost`: how many more there were that the kernel did not write. Throws where the kernel's log cannot be read. */
+  constructor(listener: (record: DeniedRecord, lost: number) => void) {
+    this.#listener = listener;
     this.#fd = openSync(KMSG, constants.O_RDONLY | constants.O_NONBLOCK);
     seekEnd(this.#fd);
-    this.#timer = setInterval(() => this.#collect(listener), EVERY_MS).unref();
+    this.#timer = setInterval(() => this.#collect(), EVERY_MS).unref();
   }
 
-  #collect(listener: (record: DeniedRecord) => void): void {
+  /** Resolves when what was refused until now was told. */
+  async settled(): Promise<void> {
+    // The audit records wait for a thread of the kernel that writes them to the log.
+    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+    this.#collect();
+  }
+
+  #collect(): void {
     for (;;) {
       const text = this.#next();
       if (text === undefined) return;
+      this.#lost += parseLost(text);
       const record = parseDenied(text);
-      if (record !== undefined) listener(record);
+      if (record === undefined) continue;
+      const lost = this.#lost;
+      this.#lost = 0;
+      this.#listener(record, lost);
     }
   }
 

@@ -22,6 +22,7 @@ const FSCONFIG_SET_STRING = 1;
 const FSCONFIG_CMD_CREATE = 6;
 const MOUNT_ATTR_NOSUID = 2;
 const MOUNT_ATTR_NODEV = 4;
+const MOUNT_ATTR_NOEXEC = 8;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const AT_FDCWD = -100;
 /** The same on every machine: these calls are younger than the common numbering. */
@@ -89,6 +90,21 @@ function mountWithManyLayers(target: string, upper: string, work: string, lower:
   } catch (error) {
     if (error instanceof SystemCallError) error.message += complaintOf(fs);
     throw error;
+  } finally {
+    closeSync(fs);
+  }
+}
+
+/**
+ * A file system that is attached nowhere and goes with its descriptor: reached below /proc/self/fd, seen by nobody else. Throws a
+ * SystemCallError.
+ */
+export function mountDetached(type: string): number {
+  const fs = call("fsopen", ["const char *", type], ["int", CLOEXEC]);
+  try {
+    configure(fs, FSCONFIG_CMD_CREATE, null, null);
+    const attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    return call("fsmount", ["int", fs], ["int", CLOEXEC], ["int", attributes]);
   } finally {
     closeSync(fs);
   }

@@ -3,6 +3,7 @@ export class Limiter {
   readonly #size: number;
   #running = 0;
   #queue: (() => void)[] = [];
+  #giveWay: (() => void)[] = [];
 
   constructor(size: number) {
     this.#size = size;
@@ -15,7 +16,26 @@ export class Limiter {
     } finally {
       this.#running--;
       this.#queue.shift()?.();
+      this.#passIfFree();
     }
+  }
+
+  /** Resolves when nobody waits for a turn, or after `longestMs`: for work that can wait, so that what others wait for comes first. */
+  giveWay(longestMs: number): Promise<void> {
+    if (this.#queue.length === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const pass = (): void => {
+        clearTimeout(timer);
+        this.#giveWay = this.#giveWay.filter((waiting) => waiting !== pass);
+        resolve();
+      };
+      const timer = setTimeout(pass, longestMs);
+      this.#giveWay.push(pass);
+    });
+  }
+
+  #passIfFree(): void {
+    if (this.#queue.length === 0) for (const pass of this.#giveWay) pass();
   }
 
   #enter(signal?: AbortSignal): Promise<void> {
@@ -28,6 +48,7 @@ export class Limiter {
       const leave = (): void => {
         this.#queue = this.#queue.filter((waiting) => waiting !== go);
         reject(signal?.reason);
+        this.#passIfFree();
       };
       const go = (): void => {
         signal?.removeEventListener("abort", leave);

@@ -45,8 +45,29 @@ export interface RunRequest {
   readonly pidFile: string;
 }
 
-/** Arguments that make the runtime start a container, and end when that has begun. */
-export function runArguments(runtime: Runtime, { state, bundle, id, groups, pidFile }: RunRequest): string[] {
+export interface Invocation {
+  readonly argv: readonly string[];
+  /** The descriptor on which it waits for its configuration; undefined for one that wants it in its bundle. */
+  readonly configurationFd?: number;
+  /** The control groups that it enters by itself (own-groups.ts). */
+  readonly groups?: string | undefined;
+}
+
+/** Above all that a launcher has open. Runtimes close it for the container. */
+const CONFIGURATION_FD = 100;
+
+/** What makes the runtime start a container, and end when that has begun. */
+export function runInvocation(runtime: Runtime, request: RunRequest): Invocation {
+  if (runtime.name !== "crun") return { argv: runArguments(runtime, request) };
+  const waiting = ["--config", `/proc/self/fd/${CONFIGURATION_FD}`];
+  return { argv: runArguments(runtime, request, waiting), configurationFd: CONFIGURATION_FD };
+}
+
+function runArguments(
+  runtime: Runtime,
+  { state, bundle, id, groups, pidFile }: RunRequest,
+  more: readonly string[] = [],
+): string[] {
   const options: Record<RuntimeName, string[]> = {
     crun: [`--cgroup-manager=${groups ? "cgroupfs" : "disabled"}`],
     runc: [],
@@ -61,9 +82,13 @@ export function runArguments(runtime: Runtime, { state, bundle, id, groups, pidF
     pidFile,
     "--bundle",
     bundle,
+    ...more,
     id,
   ];
 }
+
+/** Whether it can be made to leave its control groups as they are. */
+export const canKeepGroups = ({ name }: Runtime): boolean => name === "crun";
 
 /** Whether the runtime can have the kernel log the calls that the filter refuses. runc learnt it with 1.2. */
 export function logsDenied({ name, version }: Runtime): boolean {

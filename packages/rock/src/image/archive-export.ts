@@ -54,6 +54,10 @@ export async function exportImage(
     throw new AleError("target-exists", `${target} exists already`, {
       next: "choose another path, or remove it",
     });
+  if (!existsSync(dirname(target)))
+    throw new AleError("target-missing", `there is no directory ${dirname(target)}`, {
+      next: "make it first, or choose another path",
+    });
   const store = openStore(home);
   using _ = await holdStore(store, signal);
   using place = stage(store);
@@ -64,7 +68,6 @@ export async function exportImage(
       ? dockerParts(store, image, name, signal)
       : ociParts(store, place, image, name, signal);
   const fresh = join(dirname(target), `.${basename(target)}.${process.pid}.part`);
-  mkdirSync(dirname(target), { recursive: true });
   try {
     if (format === "oci-layout") await writeDirectory(fresh, parts, signal);
     else

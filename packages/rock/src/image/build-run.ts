@@ -54,7 +54,8 @@ export async function runStep(
   if (exitCode !== 0) {
     const how = reason === "exited" ? `exit code ${exitCode}` : reason;
     const offline = network === "none" && LOOKS_OFFLINE.test(tail.toString("utf8"));
-    throw new AleError("build-failed", `the command failed (${how}):\n${tail.toString("utf8").trim()}`, {
+    const said = tail.toString("utf8").trim();
+    throw new AleError("build-failed", `the command failed (${how})${said === "" ? "" : `:\n${said}`}`, {
       next: offline
         ? "RUN has no network; allow the host's with `--network host` if you trust what the Dockerfile runs"
         : "repair the command, and build again: what was built before it is kept",

@@ -43,6 +43,8 @@ export interface BuildOptions {
   readonly pull?: "missing" | "never";
   readonly registry?: RegistryOptions;
   readonly useCache?: boolean;
+  /** Limits that need not hold where the host cannot enforce them (see the driver's option). Only without `driver`. */
+  readonly unenforced?: readonly ("memory" | "cpu")[];
   /** For RUN without network. Default: one of its own, closed at the end. */
   readonly driver?: OciDriver;
   readonly onProgress?: (progress: BuildProgress) => void;
@@ -148,10 +150,11 @@ class Build {
   }
 
   #openDriver(): OciDriver {
-    const { driver, network = "none" } = this.#options;
+    const { driver, network = "none", unenforced = [] } = this.#options;
     // A driver that anybody else uses never has the host's network.
-    if (network === "host") this.#driver ??= new OciDriver({ home: this.#home, buildNetwork: "host" });
-    this.#driver ??= driver ?? new OciDriver({ home: this.#home });
+    if (network === "host")
+      this.#driver ??= new OciDriver({ home: this.#home, unenforced, buildNetwork: "host" });
+    this.#driver ??= driver ?? new OciDriver({ home: this.#home, unenforced });
     return this.#driver;
   }
 

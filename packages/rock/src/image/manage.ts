@@ -1,10 +1,10 @@
 import { statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { AleError } from "@ale/core";
-import { BASE_IMAGE, resolveImage } from "./image.ts";
+import { AleError, suggest } from "@ale/core";
+import { BASE_IMAGE } from "./image.ts";
 import { layersInUse } from "./image-use.ts";
 import { dropLayer, layerPath, listLayers, readLayer } from "./layers.ts";
-import { getName, listNames, removeName } from "./names.ts";
+import { getName, heldName, listNames, type NameRecord, removeName } from "./names.ts";
 import { canonicalName } from "./reference.ts";
 import {
   blobPath,
@@ -33,6 +33,10 @@ export interface ImageInfo {
   readonly ownBytes: number;
   /** Sandboxes and snapshots that stand on its layers. */
   readonly usedBy: readonly string[];
+  /** Of those, the ones that stand on layers which no other image has. */
+  readonly neededBy: readonly string[];
+  /** Why it cannot be removed. */
+  readonly held?: string;
   /** False where a layer or document is missing: it has to be pulled or made again. */
   readonly complete: boolean;
 }
@@ -51,6 +55,9 @@ export function listImages(home: string): ImageInfo[] {
     const image = images.get(record.name);
     const diffIds = image?.config.rootfs.diff_ids ?? [];
     const records = diffIds.map((diffId) => readLayer(store, diffId));
+    const usersOf = (of: readonly string[]): string[] =>
+      [...new Set(of.flatMap((diffId) => use.get(directoryName(store, diffId)) ?? []))].sort();
+    const own = diffIds.filter((diffId) => holders.get(diffId)!.size === 1);
     const sum = (of: readonly string[]): number =>
       [...new Set(of)].reduce((total, diffId) => total + (readLayer(store, diffId)?.bytes ?? 0), 0);
     return {
@@ -60,8 +67,10 @@ export function listImages(home: string): ImageInfo[] {
       updatedAtMs: record.updatedAtMs,
       layers: diffIds.length,
       bytes: sum(diffIds),
-      ownBytes: sum(diffIds.filter((diffId) => holders.get(diffId)!.size === 1)),
-      usedBy: [...new Set(diffIds.flatMap((diffId) => use.get(directoryName(store, diffId)) ?? []))].sort(),
+      ownBytes: sum(own),
+      usedBy: usersOf(diffIds),
+      neededBy: usersOf(own),
+      ...(record.held === undefined ? {} : { held: record.held }),
       complete: image !== undefined && records.every((one) => one !== undefined),
     };
   });
@@ -88,7 +97,7 @@ export interface Removal {
   readonly deferred: boolean;
 }
 
-/** Throws an AleError: `image-unknown`, `image-in-use` (by a mapping, a sandbox or a snapshot), `image-reserved`. */
+/** Throws an AleError: `image-unknown`, `image-in-use` (by a mapping, a sandbox or a snapshot), `image-reserved`, `image-held`. */
 export function removeImage(home: string, name: string): Removal {
   const store = openStore(home);
   const canonical = canonicalName(name);
@@ -97,18 +106,18 @@ export function removeImage(home: string, name: string): Removal {
       next: `remove ${join(home, "images", "ale-base")} by hand if no sandbox runs and you really mean it`,
     });
   const record = getName(store, name);
-  // Says what is near it.
-  if (record === undefined) throw unknownOf(home, name);
+  if (record === undefined) throw unknownOf(store, name);
+  if (record.held !== undefined) throw heldName(canonical, record.held);
   const info = listImages(home);
   const mapped = info.filter((one) => one.mappedTo === canonical);
   if (mapped.length > 0)
     throw inUse(name, `${mapped.map((one) => one.name).join(", ")} stand for it`, "remove those names first");
   const own = info.find((one) => one.name === canonical);
   const isLast = !info.some((one) => one.name !== canonical && one.digest === own?.digest);
-  if (own !== undefined && own.mappedTo === undefined && isLast && own.usedBy.length > 0)
+  if (own !== undefined && own.mappedTo === undefined && isLast && own.neededBy.length > 0)
     throw inUse(
       name,
-      `it is used by ${own.usedBy.slice(0, 5).join(", ")}`,
+      `it is used by ${own.neededBy.slice(0, 5).join(", ")}`,
       "end those sandboxes or remove those snapshots first",
     );
   const image = record.target.type === "image" ? imageOf(store, canonical) : undefined;
@@ -116,13 +125,15 @@ export function removeImage(home: string, name: string): Removal {
   return sweep(home, store, image?.config.rootfs.diff_ids ?? []) ?? { layers: 0, bytes: 0, deferred: true };
 }
 
-function unknownOf(home: string, name: string): unknown {
-  try {
-    resolveImage(home, name);
-  } catch (error) {
-    return error;
-  }
-  return new AleError("image-unknown", `there is no local image called ${name}`);
+function unknownOf(store: Store, name: string): AleError {
+  const near = suggest(
+    canonicalName(name),
+    listNames(store).map((record) => record.name),
+  );
+  const list = "ale rock image ls shows them all";
+  return new AleError("image-unknown", `there is no local image called ${name}`, {
+    next: near === undefined ? list : `did you mean ${near}? ${list}`,
+  });
 }
 
 const inUse = (name: string, why: string, next: string): AleError =>
@@ -166,9 +177,9 @@ function sweep(home: string, store: Store, candidates: readonly string[] | undef
 }
 
 /** Digests of all that names stand for: manifests, configurations, blobs and unpacked layers. */
-function keptBy(store: Store): Set<string> {
+function keptBy(store: Store, counts: (record: NameRecord) => boolean = () => true): Set<string> {
   const kept = new Set<string>();
-  for (const { name, target } of listNames(store)) {
+  for (const { name, target } of listNames(store).filter(counts)) {
     // Also where the rest cannot be read: a broken image is told, not made worse.
     if (target.type === "image") kept.add(target.manifest);
     const image = imageOf(store, name);
@@ -211,11 +222,14 @@ export interface ImageDisk {
   readonly blobBytes: number;
   /** Of `layerBytes`, what no name, sandbox or snapshot needs. */
   readonly unusedBytes: number;
+  /** Of `layerBytes`, what is only there because it is evidence. */
+  readonly heldBytes: number;
 }
 
 export function imageDisk(home: string): ImageDisk {
   const store = openStore(home);
   const [kept, use] = [keptBy(store), layersInUse(home).layers];
+  const free = keptBy(store, ({ held }) => held === undefined);
   const layers = listLayers(store);
   const sum = (list: readonly { readonly bytes: number }[]): number =>
     list.reduce((total, { bytes }) => total + bytes, 0);
@@ -228,5 +242,6 @@ export function imageDisk(home: string): ImageDisk {
     unusedBytes: sum(
       layers.filter(({ diffId }) => !kept.has(diffId) && !use.has(hexOf(diffId).slice(0, 32))),
     ),
+    heldBytes: sum(layers.filter(({ diffId }) => kept.has(diffId) && !free.has(diffId))),
   };
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { AleError } from "@ale/core";
 import { z } from "zod";
 import { canonicalName } from "./reference.ts";
 import { digestOf, entries, hexOf, isDigest, removeFile, replaceFile, type Store } from "./store.ts";
@@ -18,6 +19,8 @@ const NameRecord = z.object({
     }),
     z.object({ type: z.literal("mapped"), to: z.string() }),
   ]),
+  /** Why the name must go on standing for this, until `unholdName`. */
+  held: z.string().optional(),
 });
 export type NameRecord = z.infer<typeof NameRecord>;
 export type NameTarget = NameRecord["target"];
@@ -30,9 +33,18 @@ function pathOf(store: Store, canonical: string): string {
   return join(store.root, "names", `${short}.json`);
 }
 
-/** Throws an AleError for a name that is none. */
-export function setName(store: Store, name: string, target: NameTarget): NameRecord {
-  const record: NameRecord = { name: canonicalName(name), updatedAtMs: Date.now(), target };
+/** Throws an AleError for a name that is none, and `image-held` for one that stands for something else and must go on doing so. */
+export function setName(store: Store, name: string, target: NameTarget, held?: string): NameRecord {
+  const before = getName(store, name);
+  if (before?.held !== undefined && JSON.stringify(before.target) !== JSON.stringify(target))
+    throw heldName(before.name, before.held);
+  const kept = held ?? before?.held;
+  const record: NameRecord = {
+    name: canonicalName(name),
+    updatedAtMs: Date.now(),
+    target,
+    ...(kept === undefined ? {} : { held: kept }),
+  };
   replaceFile(store, pathOf(store, record.name), `${JSON.stringify(record)}\n`);
   return record;
 }
@@ -47,6 +59,19 @@ export function listNames(store: Store): NameRecord[] {
   return entries(parent)
     .sort()
     .flatMap((file) => read(join(parent, file)) ?? []);
+}
+
+export const heldName = (name: string, why: string): AleError =>
+  new AleError("image-held", `${name} is kept: ${why}`, {
+    next: "choose another name; what is evidence goes with ale guard evidence release and prune",
+  });
+
+/** From now on it can be removed, and stand for something else. */
+export function unholdName(store: Store, name: string): void {
+  const record = getName(store, name);
+  if (record?.held === undefined) return;
+  const { held: _, ...free } = record;
+  replaceFile(store, pathOf(store, record.name), `${JSON.stringify(free)}\n`);
 }
 
 export function removeName(store: Store, name: string): void {

@@ -81,7 +81,8 @@ export class FrameReader {
       if (this.#length < 4 + size) return;
       const whole = this.#gather(4 + size);
       const frame = decodeFrame(whole.subarray(4, 4 + size));
-      this.#chunks = [whole.subarray(4 + size)];
+      // Not even an empty rest is kept, for it would keep what it is of.
+      this.#chunks = whole.length > 4 + size ? [whole.subarray(4 + size)] : [];
       this.#length -= 4 + size;
       yield frame;
     }
@@ -138,11 +139,11 @@ export class ControlChannel {
   #listeners = new Map<string, Listener>();
   #resolveReady: (ready: boolean) => void = () => {};
   #gone = false;
-  #program: (() => string) | undefined;
+  #opening: (() => readonly (readonly Field[])[]) | undefined;
 
-  /** `program`: goes before the first request, for a PID 1 that has only been started. */
-  constructor(program?: () => string) {
-    this.#program = program;
+  /** `opening`: frames that go before the first request, for a PID 1 that only waits. */
+  constructor(opening?: () => readonly (readonly Field[])[]) {
+    this.#opening = opening;
     this.ready = new Promise((resolve) => {
       this.#resolveReady = resolve;
     });
@@ -170,11 +171,9 @@ export class ControlChannel {
 
   send(type: string, ...fields: readonly Field[]): void {
     if (this.#gone) return;
-    if (this.#program !== undefined && type !== "start") {
-      this.#connection?.write(encodeFrame(["load", this.#program()]));
-      this.#program = undefined;
-    }
-    this.#connection?.write(encodeFrame([type, ...fields]));
+    const frames = [...(this.#opening?.() ?? []), [type, ...fields]].map(encodeFrame);
+    this.#opening = undefined;
+    this.#connection?.write(frames.length === 1 ? frames[0]! : Buffer.concat(frames));
   }
 
   /** Begins a conversation under a fresh id, which it returns. */

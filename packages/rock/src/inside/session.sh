@@ -2,7 +2,11 @@ exec 2>/dev/null
 set +m +H +o history
 unset MAILCHECK HISTFILE PROMPT_COMMAND
 PS1= PS2=
-__ale_last=0 __ale_command='builtin exit 126'
+__ale_last=0 __ale_command='builtin exit 126' __ale_in= __ale_cut=
+# PID 1 sends this signal where a command has to end: once the program in the foreground is gone, the rest of the command is given up, also
+# where the command has a trap of its own for interrupts. The status is that program's, unless it did well or it was `wait`, which
+# makes 192 of this signal. Between commands nothing happens.
+trap '{ __ale_cut_at=$?; if [[ -n $__ale_in ]]; then __ale_in=; case $__ale_cut_at in 0 | 192) __ale_cut=130 ;; *) __ale_cut=$__ale_cut_at ;; esac; builtin trap - INT; builtin kill -INT $$; fi; } 2>/dev/null' 64
 __ale_status() { return "$1"; }
 __ale_state() {
   builtin printf '%s\0' "$PWD"

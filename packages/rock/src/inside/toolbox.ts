@@ -20,6 +20,7 @@ import { AleError } from "@ale/core";
 import { MS_NODEV, MS_NOSUID, MS_RDONLY, mount } from "../host/native.ts";
 import { findTool } from "../host/tools.ts";
 import { interpreterOf } from "./elf.ts";
+import { waiterProgram } from "./waiter.ts";
 
 /**
  * The host's own perl and bash with their loader and libraries, copied to a directory that every sandbox sees, read-only, at
@@ -30,7 +31,7 @@ import { interpreterOf } from "./elf.ts";
 /** Where sandboxes see it. Below /dev, which is never part of an image. */
 export const INSIDE = "/dev/.ale";
 /** Raised when what is put in changes. */
-const VERSION = 1;
+const VERSION = 2;
 
 export interface Toolbox {
   /** On the host. */
@@ -38,6 +39,8 @@ export interface Toolbox {
   /** Argument vectors that begin them inside, to be followed by their own arguments. */
   readonly perl: readonly string[];
   readonly bash: readonly string[];
+  /** What becomes the program that its arguments name when there is something to read; empty where there is none for this machine. */
+  readonly waiter: readonly string[];
 }
 
 export interface MountedToolbox extends Toolbox {
@@ -72,6 +75,7 @@ function requireTool(name: string): string {
 }
 
 const LOADER = "ld.so";
+const WAITER = "wait";
 
 /** The loader says itself which libraries it would take. None for a static program. */
 function librariesOf(program: string): Part[] {
@@ -105,6 +109,8 @@ function make(parent: string, directory: string, parts: readonly Part[]): void {
       else copyFileSync(from, to);
       chmodSync(to, 0o755);
     }
+    const waiter = waiterProgram();
+    if (waiter !== undefined) writeFileSync(join(building, WAITER), waiter, { mode: 0o755 });
     chmodSync(building, 0o755);
     check(building, new Set(parts.map(({ name }) => name)));
     renameSync(building, directory);
@@ -161,6 +167,7 @@ const toolboxAt = (directory: string, names: ReadonlySet<string>): Toolbox => ({
   directory,
   perl: invocation(INSIDE, "perl", names),
   bash: invocation(INSIDE, "bash", names),
+  waiter: waiterProgram() === undefined ? [] : [join(INSIDE, WAITER)],
 });
 
 /**

@@ -4,6 +4,7 @@ import type { CgroupHost } from "../host/cgroup.ts";
 import { mountsUnder, removeTree } from "../host/mounts.ts";
 import { unmount } from "../host/native.ts";
 import type { SnapshotStore } from "../snapshot/snapshot-store.ts";
+import { isAnothers } from "./group-owner.ts";
 import { recoverLayer } from "./layer.ts";
 import type { LayerStore } from "./layer-store.ts";
 import { removeGroups } from "./remains.ts";
@@ -23,7 +24,7 @@ export interface Lost {
 /** Before anything else: nothing that ran may still change files. Throws where the kernel does not let go of a process. */
 export async function endAll(space: string, cgroups: CgroupHost): Promise<void> {
   for (const id of listSandboxes(space)) {
-    if (!(await removeGroups({ cgroups }, id)))
+    if (!(await isAnothers(space, cgroups, id)) && !(await removeGroups({ cgroups }, id)))
       throw new Error(`the control groups of sandbox ${id} still hold processes`);
     const { directory } = places(space, id);
     for (const path of mountsUnder(directory).reverse()) unmount(path);

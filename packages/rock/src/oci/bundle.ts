@@ -2,11 +2,13 @@ import { chmodSync, chownSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Limits } from "@ale/core";
 import { cgroupsPath } from "../host/cgroup.ts";
-import { type Runtime, runArguments } from "../host/runtime.ts";
+import type { Hierarchies } from "../host/own-groups.ts";
+import { type Runtime, runInvocation } from "../host/runtime.ts";
 import { starterArgv } from "../inside/init.ts";
 import { INSIDE, type MountedToolbox } from "../inside/toolbox.ts";
-import type { Launcher } from "./launcher.ts";
+import type { Launched, Launcher } from "./launcher.ts";
 import type { LayerPlace } from "./layer.ts";
+import type { Networks } from "./network.ts";
 import { ociConfig, type UserMappings } from "./oci-config.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
 import { compiledSeccomp } from "./seccomp-compile.ts";
@@ -31,19 +33,33 @@ export interface BundleHost {
   readonly toolbox: MountedToolbox;
   /** Whether sandboxes share the host's network instead of having none. */
   readonly hostNetwork: boolean;
+  /** Undefined: its sandboxes never have any. */
+  readonly networks: Networks | undefined;
   /** Whether limits are those of control groups. */
   readonly groups: boolean;
+  /** Where sandboxes enter their groups by themselves; undefined where the runtime puts them into them. */
+  readonly ownHierarchies: Hierarchies | undefined;
   /** Of a sandbox without users of its own that still has a namespace of its own for them. */
   readonly sharedUsers: UserMappings | undefined;
 }
 
 const RESOLVER = "/etc/resolv.conf";
 
-/** Where the runtime writes the number of PID 1, on the host. */
-export const pidFileOf = (layer: LayerPlace): string => join(layer.bundle, "pid");
+/** What a runtime says on stderr, and PID 1 after it. */
+export const logOf = (layer: LayerPlace): string => join(layer.bundle, "log");
 
-/** The arguments that run it. */
-export function writeBundle(host: BundleHost, request: BundleRequest): readonly string[] {
+/** What starts the runtime, which then waits for its configuration. `enter`: what puts it into groups of its own. */
+export function launchRuntime(host: BundleHost, id: string, layer: LayerPlace, enter?: string): Launched {
+  const { launcher } = host;
+  const [bundle, state] = [launcher.seen(layer.bundle), launcher.seen(layer.runtime)];
+  const [log, pidFile] = [launcher.seen(logOf(layer)), join(bundle, "pid")];
+  const groups = host.groups && enter === undefined;
+  const invocation = runInvocation(host.runtime, { state, bundle, id, groups, pidFile });
+  return launcher.launch(id, { log, pidFile }, { ...invocation, groups: enter });
+}
+
+/** Its configuration. */
+export function writeBundle(host: BundleHost, request: BundleRequest): string {
   const { id, directory, root, layer, limits, readOnlyPaths, users } = request;
   const { launcher } = host;
   if (users !== undefined) for (const place of [directory, layer.directory]) letIn(place, users);
@@ -53,12 +69,10 @@ export function writeBundle(host: BundleHost, request: BundleRequest): readonly 
     binds: [
       { source: launcher.seen(writeHosts(layer.hosts, id, users)), destination: "/etc/hosts" },
       { source: launcher.seen(host.toolbox.mount), destination: INSIDE, readonly: true },
-      ...(host.hostNetwork && existsSync(RESOLVER)
-        ? [{ source: RESOLVER, destination: RESOLVER, readonly: true }]
-        : []),
+      ...resolverOf(host, layer, users),
     ],
     users: users === undefined ? host.sharedUsers : mappingsOf(users),
-    init: starterArgv(host.toolbox.perl),
+    init: starterArgv(host.toolbox.perl, host.toolbox.waiter),
     limits,
     readOnlyPaths,
     cgroupsPath: host.groups ? cgroupsPath(id) : undefined,
@@ -66,20 +80,21 @@ export function writeBundle(host: BundleHost, request: BundleRequest): readonly 
     logDenied: host.logDenied,
     hostNetwork: host.hostNetwork,
   });
-  writeFileSync(join(layer.bundle, "config.json"), JSON.stringify(config));
-  const [bundle, state] = [launcher.seen(layer.bundle), launcher.seen(layer.runtime)];
-  return runArguments(host.runtime, {
-    state,
-    bundle,
-    id,
-    groups: host.groups,
-    pidFile: launcher.seen(pidFileOf(layer)),
-  });
+  const text = JSON.stringify(config);
+  writeFileSync(join(layer.bundle, "config.json"), text);
+  return text;
 }
 
 function mappingsOf({ first, size }: SandboxUsers): UserMappings {
   const mappings = [{ containerID: 0, hostID: first, size }];
   return { uids: mappings, gids: mappings };
+}
+
+/** Empty, and filled when there is a resolver; nobody inside can. */
+function resolverOf(host: BundleHost, { resolver }: LayerPlace, users: SandboxUsers | undefined) {
+  const bind = (source: string) => [{ source, destination: RESOLVER, readonly: true }];
+  if (host.hostNetwork) return existsSync(RESOLVER) ? bind(RESOLVER) : [];
+  return host.networks === undefined ? [] : bind(host.launcher.seen(writeOwned(resolver, "", users)));
 }
 
 /** The runtime enters the root with the rights of the sandbox's own root; nobody else may. */
@@ -90,7 +105,13 @@ function letIn(directory: string, users: SandboxUsers): void {
 
 /** The names that a machine knows without a network. Beside the writable layer, so that it is the sandbox's own and no change of its image. */
 function writeHosts(path: string, id: string, users: SandboxUsers | undefined): string {
-  writeFileSync(path, `127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 ${hostnameOf(id)}\n`);
+  const names = `127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 ${hostnameOf(id)}\n`;
+  return writeOwned(path, names, users);
+}
+
+/** As its root's own. */
+function writeOwned(path: string, content: string, users: SandboxUsers | undefined): string {
+  writeFileSync(path, content);
   if (users !== undefined) chownSync(path, users.first, users.first);
   return path;
 }

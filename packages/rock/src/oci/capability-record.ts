@@ -3,6 +3,8 @@ import { isRootless } from "../host/rootless.ts";
 import { logsDenied, type Runtime } from "../host/runtime.ts";
 import type { Capabilities } from "../port/capabilities.ts";
 import type { Host } from "./container.ts";
+import type { NetworkFindings } from "./network.ts";
+import { telemetrySources } from "./telemetry.ts";
 
 /** What this host can do, and the refusal of what it cannot. */
 
@@ -11,11 +13,13 @@ export interface Findings {
   readonly usersMissing: string | undefined;
   /** Whether refused calls were found in the kernel's log. */
   readonly logged: boolean;
+  readonly network: NetworkFindings;
 }
 
-export function capabilityRecord(host: Host, { usersMissing, logged }: Findings): Capabilities {
+export function capabilityRecord(host: Host, { usersMissing, logged, network }: Findings): Capabilities {
   const { cgroups, runtime, users, groups, logDenied } = host;
   const rootless = isRootless();
+  const telemetry = telemetrySources({ logged, groups, network: network.modes });
   return {
     driver: "oci",
     runtime: `${runtime.name} ${runtime.version}`,
@@ -25,12 +29,15 @@ export function capabilityRecord(host: Host, { usersMissing, logged }: Findings)
     idmap: users !== undefined,
     enforces: { cpu: groups, memory: groups, pids: true, disk: true },
     quota: rootless ? ["tmpfs"] : ["tmpfs", "loop"],
-    network: ["none"],
+    network: network.modes,
     trace: logged ? ["kernel-log"] : [],
+    telemetry: telemetry.sources,
     checkpoint: "layers",
     weaker: [
       ...(usersMissing === undefined ? [] : [{ what: "userns", why: usersMissing }]),
       ...(groups ? [] : [WITHOUT_GROUPS]),
+      ...telemetry.weaker,
+      ...network.missing.map((why) => ({ what: "network", why })),
       ...(logged ? [] : [{ what: "trace", why: whyNotLogged(runtime, logDenied) }]),
     ],
   };
@@ -60,7 +67,7 @@ export function refuseUnenforced(host: Host, given: readonly string[] = []): voi
     "limits-unenforced",
     `limits of ${missing.join(" and ")} cannot be enforced: there are no control groups that this user may write`,
     {
-      next: `${way}, or do without them: ale rock serve --without-limit memory,cpu (option \`unenforced\` of the driver)`,
+      next: `${way}, or do without them: --without-limit memory,cpu (option \`unenforced\` of the driver)`,
     },
   );
 }

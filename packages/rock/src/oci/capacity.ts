@@ -1,5 +1,5 @@
 import { statfsSync } from "node:fs";
-import { cpus, totalmem } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 import { AleError, type Limits } from "@ale/core";
 import { fitsInMemory, liesInMemory } from "./layer.ts";
 
@@ -16,7 +16,7 @@ export function capacityOf(directory: string): Capacity {
   const { bavail, bsize } = statfsSync(directory);
   // No disk at all is another complaint.
   const free = liesInMemory(directory) ? Number.POSITIVE_INFINITY : bavail * bsize;
-  return { cpus: cpus().length, memoryBytes: totalmem(), diskBytes: free };
+  return { cpus: availableParallelism(), memoryBytes: totalmem(), diskBytes: free };
 }
 
 /** Throws an AleError `limits-above-host`. */

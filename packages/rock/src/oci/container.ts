@@ -1,20 +1,23 @@
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
-import { AleError, ok } from "@ale/core";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { AleError, type NetworkPolicy, ok } from "@ale/core";
 import type { ReadWatch } from "../files/read-watch.ts";
 import { Tree } from "../files/tree.ts";
 import { type CgroupHost, killGroup } from "../host/cgroup.ts";
 import { hastenAttach } from "../host/cgroup-haste.ts";
 import { addCounters, type GroupCounters, readCounters } from "../host/cgroup-stats.ts";
+import { ownGroups } from "../host/own-groups.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
-import type { EndReason, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
+import type { EndReason, Hold, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
+import { freezeGroup, thawGroup } from "../snapshot/freeze.ts";
+import type { TelemetryHub } from "../telemetry/hub.ts";
 import { Activity } from "./activity.ts";
-import { type BundleHost, pidFileOf, writeBundle } from "./bundle.ts";
+import { type BundleHost, launchRuntime, logOf, writeBundle } from "./bundle.ts";
 import { Deadlines } from "./deadlines.ts";
 import { asDiskFull, makeLayer, prepareLayer, usageOf } from "./layer.ts";
 import type { LayerStore } from "./layer-store.ts";
+import { admitNetwork, SandboxNetwork } from "./network.ts";
 import { mountOverlay } from "./overlay.ts";
 import { giveIdentity, plant } from "./plant.ts";
 import { Quiet } from "./quiet.ts";
@@ -42,8 +45,12 @@ export interface Host extends BundleHost {
 
 /** The driver, as its containers know it: told of each from its first process to its last trace, so that it can always end it. */
 export interface Owner {
+  /** Told of everything that is seen of its sandboxes. */
+  readonly telemetry: TelemetryHub;
   add(container: RunningContainer): void;
   remove(id: string): void;
+  /** Resolves, before long, when nothing is under way that somebody waits for more than for a removal. */
+  giveWay(): Promise<void>;
   snapshot(
     container: RunningContainer,
     shells: Shells,
@@ -80,13 +87,14 @@ export interface Restart {
 
 export class RunningContainer {
   readonly id: string;
-  readonly spec: SandboxSpec;
   readonly owner: Owner;
   readonly activity = new Activity();
   /** Resolves when its last process is gone and, unless they are kept, its last file. */
   readonly whenEnded: Promise<EndReason>;
   readonly #host: Host;
+  #spec: SandboxSpec;
   #state: SandboxState;
+  readonly #network: SandboxNetwork | undefined;
   #users: SandboxUsers | undefined;
   #run: Run | undefined;
   #control = new ControlChannel();
@@ -96,6 +104,8 @@ export class RunningContainer {
   /** When the kernel has let go of the last root: in proportion to what the sandbox has touched, so nobody waits who need not. */
   #detached: Promise<void> = Promise.resolve();
   #gone = false;
+  #frozen = false;
+  #held: Disposable | undefined;
   #destroyed: Promise<void> | undefined;
   readonly #quiet = new Quiet();
   #endReason: EndReason | undefined;
@@ -106,15 +116,22 @@ export class RunningContainer {
 
   constructor(host: Host, state: SandboxState, spec: SandboxSpec, owner: Owner) {
     this.id = state.id;
-    this.spec = spec;
+    this.#spec = spec;
     this.owner = owner;
     this.#host = host;
     this.#state = state;
+    const kept = host.durable ? places(host.space, this.id).directory : undefined;
+    this.#network = host.networks && new SandboxNetwork(this.id, host.networks, spec.network, kept);
     const { promise, resolve } = Promise.withResolvers<EndReason>();
     this.whenEnded = promise;
     this.#settleEnded = resolve;
     host.layers.hold(this.id, [state.layer, ...state.lower]);
     owner.add(this);
+  }
+
+  /** As it was asked for; the network policy is the one that it has now. */
+  get spec(): SandboxSpec {
+    return this.#spec;
   }
 
   /** Another one after each restart; closed, and therefore `gone`, when the sandbox has ended. Await `settled` first. */
@@ -167,13 +184,64 @@ export class RunningContainer {
     return this.#users;
   }
 
+  get cgroups(): CgroupHost {
+    return this.#host.cgroups;
+  }
+
+  /** What was written above the image, for reading alone; undefined while it is not there. */
+  get upper(): string | undefined {
+    return this.#root === undefined ? undefined : this.#host.layers.at(this.#state.layer).upper;
+  }
+
+  /** Directories of the layers below that, the uppermost first. */
+  get lower(): readonly string[] {
+    return [...this.#sealed, ...this.#state.image.layers];
+  }
+
+  /** Directories of all that it wrote above its image, the uppermost first. */
+  get writtenLayers(): readonly string[] {
+    return [this.#host.layers.at(this.#state.layer).upper, ...this.#sealed];
+  }
+
+  get #sealed(): readonly string[] {
+    return this.#state.lower.map((id) => this.#host.layers.at(id).upper);
+  }
+
+  /** No process of it runs. */
+  get frozen(): boolean {
+    return this.#frozen;
+  }
+
+  /** Throws an AleError: `freeze-failed`, `sandbox-gone`. */
+  freeze(hold: boolean): Promise<void> {
+    return this.undisturbed(async () => {
+      await freezeGroup(this.#host.cgroups, this.id);
+      this.#frozen = true;
+      if (hold) this.#held ??= this.#deadlines.hold();
+    });
+  }
+
+  thaw(): Promise<void> {
+    return this.undisturbed(async () => {
+      thawGroup(this.#host.cgroups, this.id);
+      this.#frozen = false;
+      this.#held?.[Symbol.dispose]();
+      this.#held = undefined;
+    });
+  }
+
+  /** See `Sandbox.hold`. */
+  hold(maxMs: number): Hold {
+    return this.#deadlines.holdWithin(maxMs);
+  }
+
   get reads(): ReadWatch {
     return this.#host.reads;
   }
 
   /** Throws an AleError; then nothing is left, or, of one that is not `fresh`, the files. */
   async start(options: StartOptions): Promise<void> {
-    hastenAttach();
+    if (this.#host.ownHierarchies === undefined) hastenAttach();
     const starting = this.#start(options);
     this.#quiet.settleAfter(starting);
     try {
@@ -211,7 +279,7 @@ export class RunningContainer {
 
   /** Mounts, plants, runs. */
   async #begin(prepare: () => void = () => {}): Promise<void> {
-    const { layers, space, launcher } = this.#host;
+    const { layers, space } = this.#host;
     const { directory } = places(space, this.id);
     const root = rootOf(space, this.id, this.#state.layer);
     mkdirSync(root, { recursive: true });
@@ -219,19 +287,22 @@ export class RunningContainer {
     const users = this.#users;
     const layer = layers.at(this.#state.layer);
     prepareLayer(layer);
-    const sealed = this.#state.lower.map((id) => layers.at(id).upper);
-    mountOverlay({ layer: layer.directory, lower: [...sealed, ...this.#state.image.layers], root, users });
+    // It gets ready while what it is to run is still being made.
+    const start = startFields(process.arch, this.#host.toolbox.bash);
+    const hierarchies = this.#host.ownHierarchies;
+    const groups = hierarchies && ownGroups(hierarchies, this.id, this.spec.limits);
+    const run = new Run(launchRuntime(this.#host, this.id, layer, groups?.enter), logOf(layer), start);
+    this.#run = run;
+    this.#control = run.control;
+    mountOverlay({ layer: layer.directory, lower: this.lower, root, users });
     this.#tree = new Tree(root, users?.ids);
     this.#tree.agent = ownUser({ spec: this.spec, config: this.#state.image.config, files: this.#tree });
     prepare();
     const { limits, readOnlyPaths } = this.spec;
     const bundle = { id: this.id, directory, root, layer, limits, readOnlyPaths, users };
-    const log = join(layer.bundle, "log");
-    const seen = { log: launcher.seen(log), pidFile: launcher.seen(pidFileOf(layer)) };
-    const run = new Run(launcher.launch(this.id, seen, writeBundle(this.#host, bundle)), log);
-    this.#run = run;
-    this.#control = run.control;
-    await run.start(startFields(process.arch, this.#host.toolbox.bash));
+    await run.start(writeBundle(this.#host, bundle));
+    for (const [path, value] of groups?.limits ?? []) writeFileSync(path, value);
+    await this.#network?.begin(layer.resolver);
     void run.exited.then(() => {
       if (this.#run !== run) return;
       this.#gone = true;
@@ -245,7 +316,11 @@ export class RunningContainer {
     this.#run = undefined;
     const { cgroups } = this.#host;
     const counters = readCounters(cgroups, this.id);
+    // It would not follow its closed channel.
+    if (this.#frozen) killGroup(cgroups, this.id);
     await run?.end(() => killGroup(cgroups, this.id));
+    this.#frozen = false;
+    this.#network?.end();
     this.#countersBefore = addCounters(this.#countersBefore ?? counters, counters);
     this.#tree?.close();
     const root = this.#root;
@@ -264,6 +339,28 @@ export class RunningContainer {
       await this.#quiet.unused(this.id);
       await this.#restart(restart);
     });
+  }
+
+  /** Throws an AleError `network-unsupported`; then it has the policy that it had. */
+  setNetwork(policy: NetworkPolicy, endOpen: boolean): Promise<void> {
+    return this.undisturbed(async () => {
+      await admitNetwork(this.#host.networks, policy);
+      const before = this.#spec.network;
+      // First: a crash between the two must not bring back what was taken away.
+      this.#remember(policy);
+      try {
+        await this.#network?.change(policy, endOpen);
+      } catch (error) {
+        this.#remember(before);
+        throw error;
+      }
+    });
+  }
+
+  #remember(network: NetworkPolicy): void {
+    this.#spec = { ...this.#spec, network };
+    this.#state = { ...this.#state, spec: { ...this.#state.spec, network } };
+    writeSandboxState(this.#host.space, this.#state);
   }
 
   /** Does something for which the sandbox must neither be restarted nor removed; requests wait meanwhile. */
@@ -365,6 +462,7 @@ export class RunningContainer {
     this.#deadlines.clear();
     this.#control.close();
     await this.#quiet.whenSettled();
+    await this.owner.giveWay();
     try {
       await this.#end();
       await this.#detached;

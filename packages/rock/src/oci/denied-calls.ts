@@ -1,10 +1,13 @@
 import { readFileSync } from "node:fs";
 import { CGROUP_PARENT } from "../host/cgroup.ts";
 import { callName, DeniedLog, type DeniedRecord } from "../host/denied-calls.ts";
+import { fromWallMs } from "../telemetry/clock.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
 
 /** A system call that a sandbox's filter refused: an attempt, whether harmless (a program that asks what the kernel can do) or not. */
 export interface DeniedCall {
+  /** On the telemetry's clock. */
+  readonly at: number;
   readonly sandbox: string;
   /** E.g. "mount". */
   readonly call: string;
@@ -13,6 +16,10 @@ export interface DeniedCall {
   /** As the program named itself: nothing to rely on. */
   readonly command: string;
   readonly executable: string;
+  /** Its user, on the host. */
+  readonly uid: number;
+  /** Refused calls, of whatever sandbox, that the kernel did not write down before this one. */
+  readonly lost: number;
 }
 
 interface Sandboxed {
@@ -32,7 +39,7 @@ export class DeniedCalls implements Disposable {
 
   /** Throws where the kernel's log cannot be read. */
   listen(listener: (call: DeniedCall) => void): Disposable {
-    this.#log ??= new DeniedLog((record) => this.#tell(record));
+    this.#log ??= new DeniedLog((record, lost) => this.#tell(record, lost));
     this.#listeners.add(listener);
     return {
       [Symbol.dispose]: () => {
@@ -42,18 +49,25 @@ export class DeniedCalls implements Disposable {
     };
   }
 
+  /** Resolves when what was refused until now was told. */
+  async settled(): Promise<void> {
+    await this.#log?.settled();
+  }
+
   [Symbol.dispose](): void {
     this.#log?.[Symbol.dispose]();
     this.#log = undefined;
     this.#listeners.clear();
   }
 
-  #tell(record: DeniedRecord): void {
+  #tell(record: DeniedRecord, lost: number): void {
     const sandbox = this.#sandboxOf(record);
     if (sandbox === undefined) return;
-    const { pid, command, executable } = record;
+    const { pid, uid, command, executable } = record;
+    const at = fromWallMs(record.wallMs);
     const call = callName(record.architecture, record.number);
-    for (const listener of this.#listeners) listener({ sandbox, call, pid, command, executable });
+    for (const listener of this.#listeners)
+      listener({ at, sandbox, call, pid, uid, command, executable, lost });
   }
 
   /** By its user, which is no other sandbox's and outlives the process in the record; without users of its own by its group. */

@@ -44,6 +44,14 @@ export class DurableOciDriver implements DurableDriver {
     return this.#driver.snapshotLayers(id);
   }
 
+  frozenLayers(id: string): ReturnType<OciDriver["frozenLayers"]> {
+    return this.#driver.frozenLayers(id);
+  }
+
+  space(): Promise<string> {
+    return this.#driver.space();
+  }
+
   pool(spec: SandboxSpec, options: PoolOptions): Pool {
     return this.#driver.pool(spec, options);
   }

@@ -32,6 +32,8 @@ export interface Inhabited {
   readonly reads: { collect(): void };
   /** Undefined unless a restart is under way; then resolves with its end. */
   readonly settled?: Promise<void> | undefined;
+  /** None of its processes runs. */
+  readonly frozen?: boolean;
   destroy(reason?: EndReason): Promise<void>;
 }
 
@@ -66,6 +68,7 @@ export class InitClient {
     const { signal, timeoutMs, onFrame } = options;
     if (options.inRestart !== true && container.settled !== undefined) await container.settled;
     signal?.throwIfAborted();
+    if (container.frozen === true) throw frozen(container.id);
     let id = "";
     const cancel = (): void => container.control.send("cancel", id);
     const overdue = giveUpAfter(container, timeoutMs + OVERDUE_MS);
@@ -90,6 +93,7 @@ export class InitClient {
   /** Begins a conversation that lasts longer than a reply. The sandbox counts as busy until it is over. */
   converse(type: string, fields: Fields, listener: Listener): string {
     const container = this.#container;
+    if (container.frozen === true) throw frozen(container.id);
     const busy = container.activity.begin();
     const over = (): void => {
       busy[Symbol.dispose]();
@@ -117,15 +121,24 @@ export class InitClient {
   }
 }
 
-/** In two steps: after the first, an answer that waited for a busy event loop is still heard. */
+/** In two steps: after the first, an answer that waited for a busy event loop is still heard. A frozen sandbox cannot answer. */
 function giveUpAfter(container: Inhabited, ms: number): { cancel(): void } {
-  let timer = setTimeout(
-    () => {
-      timer = setTimeout(() => void container.destroy("unresponsive"), LAST_CALL_MS);
-    },
-    Math.min(ms, LONGEST_TIMER_MS),
-  );
+  const lastCall = (): void => {
+    if (container.frozen === true) timer = setTimeout(lastCall, OVERDUE_MS);
+    else timer = setTimeout(end, LAST_CALL_MS);
+  };
+  const end = (): void => {
+    if (container.frozen === true) lastCall();
+    else void container.destroy("unresponsive");
+  };
+  let timer = setTimeout(lastCall, Math.min(ms, LONGEST_TIMER_MS));
   return { cancel: () => clearTimeout(timer) };
+}
+
+export function frozen(id: string): AleError {
+  return new AleError("sandbox-frozen", `sandbox ${id} is frozen: none of its processes runs`, {
+    next: "thaw it first, or take a snapshot of it with `processes: keep`",
+  });
 }
 
 export function gone(id: string): AleError {

@@ -4,6 +4,8 @@ import { CGROUP_PARENT, probeCgroups, processesOf } from "../host/cgroup.ts";
 import { mountsUnder } from "../host/mounts.ts";
 import { isAlive } from "../host/owner.ts";
 import { readSnapshots } from "../snapshot/snapshot-store.ts";
+import { deadTraces } from "../telemetry/tracefs.ts";
+import { groupOwner } from "./group-owner.ts";
 import { layersOf } from "./layer.ts";
 import { isOwned } from "./space-lock.ts";
 import { entries, listDurableSpaces, listSandboxes, listSpaces, readSandboxState } from "./state.ts";
@@ -20,8 +22,8 @@ export interface SpaceReport {
 }
 
 export interface Orphan {
-  readonly type: "process" | "mount" | "cgroup" | "loop" | "directory";
-  /** Number, mount point, group, device or path. */
+  readonly type: "process" | "mount" | "cgroup" | "loop" | "directory" | "trace";
+  /** Number, mount point, group, device, path, or name of an instance of the kernel's tracer. */
   readonly what: string;
 }
 
@@ -38,7 +40,8 @@ export function inspectHost(home: string): HostReport {
     ...library.map((space) => ({ ...space, kind: "library" as const })),
     ...durable.map((space) => ({ ...space, kind: "durable" as const })),
   ].map((space) => ({ ...space, sandboxes: listSandboxes(space.directory) }));
-  return { spaces, orphans: spaces.filter((space) => !space.owned).flatMap(orphansOf) };
+  const traces = deadTraces().map((what) => ({ type: "trace" as const, what }));
+  return { spaces, orphans: [...spaces.filter((space) => !space.owned).flatMap(orphansOf), ...traces] };
 }
 
 function orphansOf(space: SpaceReport): Orphan[] {
@@ -54,7 +57,9 @@ function orphansOf(space: SpaceReport): Orphan[] {
 /** Those in groups of its sandboxes, and those that work in its directory. */
 function processes({ directory, sandboxes }: SpaceReport): string[] {
   const host = probeCgroups();
-  const inside = sandboxes.flatMap((id) => processesOf(host, id));
+  const inside = sandboxes
+    .filter((id) => groupOwner(directory, host, id) !== "another's")
+    .flatMap((id) => processesOf(host, id));
   const beside = entries("/proc").filter((pid) => /^\d+$/.test(pid) && worksIn(pid, directory));
   return [...new Set([...inside.map(String), ...beside])];
 }
@@ -68,11 +73,12 @@ function worksIn(pid: string, directory: string): boolean {
   }
 }
 
-function groups({ sandboxes }: SpaceReport): string[] {
-  const parents = probeCgroups().hierarchies.map((hierarchy) => join(hierarchy, CGROUP_PARENT));
+function groups({ directory, sandboxes }: SpaceReport): string[] {
+  const host = probeCgroups();
+  const parents = host.hierarchies.map((hierarchy) => join(hierarchy, CGROUP_PARENT));
   return parents.flatMap((parent) =>
     entries(parent)
-      .filter((name) => sandboxes.includes(name))
+      .filter((name) => sandboxes.includes(name) && groupOwner(directory, host, name) !== "another's")
       .map((name) => join(parent, name)),
   );
 }

@@ -2,7 +2,7 @@
 # page tables of a trainer with a heap of 300 MB take 13 ms to copy, those of this program 0.3 ms, and nobody's event loop waits.
 # Arguments: system call numbers, where the v2 hierarchy of a hybrid host is mounted (or nothing), the runtime, the driver's directory,
 # where that directory is to be seen, whether root is an ordinary user of the host. Each runtime gets as stdin and stdout a connection to `control.sock` in that directory, on which
-# it first says whose it is. Requests on fd 0, replies on fd 1, in the frames of init.pl. When the driver goes, fd 0 ends, and so does this.
+# it first says whose it is, and where it can wait for its configuration, a pipe: it starts while that is still being made. Requests on fd 0, replies on fd 1, in the frames of init.pl. When the driver goes, fd 0 ends, and so does this.
 $0 = 'ale-launcher';
 $SIG{PIPE} = 'IGNORE';
 binmode STDIN; binmode STDOUT;
@@ -57,7 +57,7 @@ open(my $signals, '<&=', $signal_fd) or refuse('signalfd');
 my $SUBREAPER = 36;
 syscall($number{prctl}, $SUBREAPER, 1, 0, 0, 0) == 0 or refuse('prctl');
 
-my (%ids, %pids, %pid_files, %early, %held);
+my (%ids, %pids, %pid_files, %early, %held, %configurations, %groups, %beginning);
 
 # What the kernel counts for a user it counts in his namespace and in those above it. So that the processes of one sandbox are counted
 # apart from all others, its runtime begins in a namespace of its own, with the same users. What parent and child each have to do for that.
@@ -99,25 +99,52 @@ sub write_maps {
 }
 
 sub launch {
-  my ($id, $log, $pid_file, @argv) = @_;
+  my ($id, $log, $pid_file, $configuration_fd, $groups, @argv) = @_;
   my ($apart, $go_apart) = $rootless ? apart() : ();
+  my ($configuration, $configure);
+  pipe($configuration, $configure) or return reply('exit', $id, 127) if $configuration_fd ne '';
   my $pid = fork;
   return reply('exit', $id, 127) if !defined $pid;
-  if ($pid) { $ids{$pid} = $id; $pids{$id} = $pid; $pid_files{$pid} = $pid_file; $apart && $apart->($pid); return }
+  if ($pid) {
+    $ids{$pid} = $id; $pids{$id} = $pid; $pid_files{$pid} = $pid_file;
+    $configurations{$id} = $configure if $configure;
+    $groups{$id} = $1 if $groups =~ /^(.+)/;
+    $apart && $apart->($pid);
+    return;
+  }
   open(STDERR, '>', $log);
   syscall($number{setsid});
   my $nothing = pack('Q', 0);
   syscall($number{rt_sigprocmask}, 2, $nothing, 0, 8);
   $SIG{PIPE} = 'DEFAULT';
+  enter_groups($groups);
   my $control;
   socket($control, 1, 1, 0) && connect($control, pack('S a*', 1, "control.sock\0")) or die "control.sock: $!\n";
-  syswrite($control, $id);
+  syswrite($control, "$id\n");
   syscall($number{dup3}, fileno $control, $_, 0) for 0, 1;
+  syscall($number{dup3}, fileno $configuration, $configuration_fd + 0, 0) if $configuration;
   $go_apart->() if $go_apart;
   chdir '/';
   { exec { $program } $runtime, @argv }
   print STDERR "cannot start $runtime: $!\n";
   syscall($number{exit_group}, 127);
+}
+
+# Lines: a directory to make, or a file and what is to be written to it.
+sub enter_groups {
+  for my $line (split /\n/, $_[0]) {
+    my ($path, $value) = split / /, $line, 2;
+    if (!defined $value) { mkdir $path or die "$path: $!\n"; next }
+    sysopen(my $out, $path, 1) or die "$path: $!\n";
+    defined syswrite($out, $value) or die "$path: $!\n";
+  }
+}
+
+# A runtime that is not there any more does not read it.
+sub configure {
+  my ($id, $text) = @_;
+  my $to = delete $configurations{$id} or return;
+  while (length $text) { substr($text, 0, syswrite($to, $text) // return) = '' }
 }
 
 # A process that does nothing but be in a user namespace of its own, until its end of the pipe is let go.
@@ -128,7 +155,7 @@ sub user_namespace {
   my $pid = fork;
   return reply('no-userns', $id, "fork: $!") if !defined $pid;
   if (!$pid) {
-    close $_ for $ready_r, $hold_w, values %held;
+    close $_ for $ready_r, $hold_w, values %held, values %configurations;
     syswrite($ready_w, syscall($number{unshare}, $NEWUSER) == 0 ? 'ok' : "unshare: $!");
     close $ready_w;
     sysread($hold_r, my $end, 1);
@@ -154,12 +181,32 @@ sub ended {
     return;
   }
   delete $pids{$id};
+  delete $configurations{$id};
+  my $group = delete $groups{$id};
   my $file = delete $pid_files{$pid};
   my $init = defined $file && $status == 0 ? number_in($file) : undef;
   return reply('exit', $id, $status & 127 ? 128 + ($status & 127) : $status >> 8) if !defined $init;
   $ids{$init} = $id;
   $pids{$id} = $init;
+  $beginning{$id} = $group;
   ended($init, delete $early{$init}) if defined $early{$init};
+}
+
+# A runtime's own helpers may outlive it a little, in the container's groups. They are our children.
+sub tell_begun {
+  for my $id (keys %beginning) {
+    my $group = $beginning{$id};
+    next if defined $group && processes_in($group) > 1;
+    delete $beginning{$id};
+    reply('begun', $id);
+  }
+}
+
+sub processes_in {
+  my ($group) = @_;
+  open(my $in, '<', "$group/cgroup.procs") or return 0;
+  my @pids = <$in>;
+  @pids;
 }
 
 sub number_in {
@@ -179,6 +226,7 @@ my %handlers = (
   userns => \&user_namespace,
   release => sub { my ($id) = @_; delete $held{$id} },
   launch => \&launch,
+  configure => \&configure,
   kill => sub { my ($id) = @_; kill 9, children_of($pids{$id}), $pids{$id} if $pids{$id} },
 );
 
@@ -191,6 +239,7 @@ while (1) {
   if (vec($readable, fileno $signals, 1)) {
     sysread($signals, my $info, 4096);
     while ((my $pid = waitpid(-1, $WNOHANG)) > 0) { ended($pid, $?) }
+    tell_begun();
   }
   if (vec($readable, 0, 1)) {
     my $n = sysread(STDIN, $inbox, 65536, length $inbox);

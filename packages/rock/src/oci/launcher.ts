@@ -7,6 +7,7 @@ import { AleError } from "@ale/core";
 import { isMountPoint } from "../host/mounts.ts";
 import { MS_BIND, MS_SHARED, mount } from "../host/native.ts";
 import { isRootless } from "../host/rootless.ts";
+import type { Invocation } from "../host/runtime.ts";
 import { syscallNumbers } from "../host/syscalls.ts";
 import { encodeFrame, FrameReader } from "../inside/control.ts";
 
@@ -15,8 +16,12 @@ import { encodeFrame, FrameReader } from "../inside/control.ts";
 export interface Launched {
   /** Null where the runtime ended without connecting. */
   readonly connection: Promise<Socket | null>;
-  /** Resolves when the runtime is gone, also when the launcher itself is. */
+  /** Resolves when the runtime has ended: what is left is the container, or nothing. */
+  readonly begun: Promise<void>;
+  /** Resolves when PID 1 is gone, or a runtime that did not get that far, also when the launcher itself is. */
   readonly exited: Promise<void>;
+  /** Without it, it waits. An empty one ends it. */
+  configure(configuration: string): void;
   /** Kills the runtime (not what runs in the container). */
   kill(): void;
 }
@@ -28,6 +33,7 @@ interface PendingNamespace {
 
 interface Pending {
   readonly connect: (socket: Socket | null) => void;
+  readonly begin: () => void;
   readonly exit: () => void;
 }
 
@@ -123,11 +129,11 @@ export class Launcher {
     this.#namespaces.set(id, { resolve, reject });
     this.#keepAlive();
     if (this.#gone) this.#refuseNamespace(id, "the launcher ended");
-    else this.#child.stdin!.write(encodeFrame(["userns", id, map]));
+    else this.#tell("userns", id, map);
     try {
       return open(`/proc/${await promise}/ns/user`);
     } finally {
-      if (!this.#gone) this.#child.stdin!.write(encodeFrame(["release", id]));
+      this.#tell("release", id);
     }
   }
 
@@ -143,27 +149,43 @@ export class Launcher {
   }
 
   /**
-   * `log` gets what the runtime and PID 1 have to say on stderr. The runtime ends when the container has begun, and has written PID 1's
+   * Starts a runtime, which is then to be given its configuration; one that can wait for that starts meanwhile. `log` gets what the runtime and PID 1 have to say on stderr. The runtime ends when the container has begun, and has written PID 1's
    * number into `pidFile` by then; both paths as runtimes see them.
    */
   launch(
     id: string,
     places: { readonly log: string; readonly pidFile: string },
-    argv: readonly string[],
+    invocation: Invocation,
   ): Launched {
     const connection = Promise.withResolvers<Socket | null>();
+    const begin = Promise.withResolvers<void>();
     const exit = Promise.withResolvers<void>();
-    this.#pending.set(id, { connect: connection.resolve, exit: exit.resolve });
+    const [connect, begun] = [connection.resolve, begin.resolve];
+    this.#pending.set(id, { connect, begin: begun, exit: exit.resolve });
     this.#keepAlive();
-    if (this.#gone) this.#exited(id);
-    else this.#child.stdin!.write(encodeFrame(["launch", id, places.log, places.pidFile, ...argv]));
+    const { argv, configurationFd, groups = "" } = invocation;
+    const launch = (): void => {
+      if (this.#gone) this.#exited(id);
+      else this.#tell("launch", id, places.log, places.pidFile, configurationFd ?? "", groups, ...argv);
+    };
+    if (configurationFd !== undefined) launch();
     return {
       connection: connection.promise,
+      begun: begin.promise,
       exited: exit.promise,
+      configure: (configuration) => {
+        if (configurationFd !== undefined) this.#tell("configure", id, configuration);
+        else if (configuration === "") this.#exited(id);
+        else launch();
+      },
       kill: () => {
-        if (this.#pending.has(id) && !this.#gone) this.#child.stdin!.write(encodeFrame(["kill", id]));
+        if (this.#pending.has(id)) this.#tell("kill", id);
       },
     };
+  }
+
+  #tell(...fields: (string | number)[]): void {
+    if (!this.#gone) this.#child.stdin!.write(encodeFrame(fields));
   }
 
   close(): void {
@@ -175,6 +197,7 @@ export class Launcher {
   #receive(type: string, fields: readonly string[]): void {
     if (type === "ready") this.#settleReady(undefined);
     else if (type === "refused") this.#settleReady(fields[0] ?? "");
+    else if (type === "begun") this.#pending.get(fields[0] ?? "")?.begin();
     else if (type === "exit") this.#exited(fields[0] ?? "");
     else if (type === "no-userns") this.#refuseNamespace(fields[0] ?? "", fields[1] ?? "");
     else if (type === "userns") {
@@ -184,12 +207,14 @@ export class Launcher {
     }
   }
 
-  /** A runtime's first words are its sandbox's id; nothing follows them before we speak. */
+  /** A runtime's first line is its sandbox's id. PID 1 may have spoken by the time we hear it. */
   #welcome(socket: Socket): void {
     socket.on("error", () => {});
     socket.once("data", (chunk: Buffer) => {
       socket.pause();
-      const pending = this.#pending.get(chunk.toString("latin1"));
+      const end = chunk.indexOf("\n");
+      const pending = this.#pending.get(chunk.toString("latin1", 0, end));
+      if (end + 1 < chunk.length) socket.unshift(chunk.subarray(end + 1));
       if (pending === undefined) socket.destroy();
       else pending.connect(socket);
     });
@@ -200,6 +225,7 @@ export class Launcher {
     this.#pending.delete(id);
     this.#keepAlive();
     pending?.connect(null);
+    pending?.begin();
     pending?.exit();
   }
 

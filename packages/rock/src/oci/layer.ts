@@ -50,6 +50,7 @@ export interface LayerPlace {
   readonly runtime: string;
   /** Bound over the image's. */
   readonly hosts: string;
+  readonly resolver: string;
 }
 
 export const layersOf = (space: string): string => join(space, ".layers");
@@ -66,6 +67,7 @@ export function layerPlace(space: string, id: string): LayerPlace {
     bundle: part("bundle"),
     runtime: part("runtime"),
     hosts: part("hosts"),
+    resolver: part("resolv.conf"),
   };
 }
 
@@ -188,7 +190,7 @@ async function mountDisk(place: LayerPlace, diskBytes: number): Promise<void> {
   if (liesInMemory(join(place.directory, "..")))
     throw new AleError(
       "disk-in-memory",
-      "a disk larger than half of limits.memoryBytes needs a real disk below it",
+      "limits.diskBytes is more than half of limits.memoryBytes, which needs a real disk, and ALE_HOME lies in memory (tmpfs)",
       {
         next: "set ALE_HOME to a directory that is not on tmpfs, or lower limits.diskBytes",
       },

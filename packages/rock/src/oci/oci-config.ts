@@ -1,4 +1,5 @@
 import type { Limits } from "@ale/core";
+import { CPU_PERIOD_US, quotaOf } from "../host/own-groups.ts";
 import { type SeccompProfile, seccompProfile } from "./seccomp.ts";
 
 /** The OCI runtime configuration of one sandbox. Pure: everything about the host comes in as arguments. */
@@ -69,8 +70,6 @@ const MASKED = [
   "/sys/firmware",
 ] as const;
 const READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"] as const;
-
-const CPU_PERIOD_US = 100_000;
 
 export function ociConfig(request: ConfigRequest) {
   const seccomp = seccompProfile();
@@ -168,7 +167,7 @@ function resourcesOf(limits: Limits) {
     // The runtime adds the standard nodes (null, zero, full, random, urandom, tty) again.
     devices: [{ allow: false, access: "rwm" }],
     memory: { limit: limits.memoryBytes, swap: limits.memoryBytes },
-    cpu: { quota: Math.max(1_000, Math.round(limits.cpus * CPU_PERIOD_US)), period: CPU_PERIOD_US },
+    cpu: { quota: quotaOf(limits), period: CPU_PERIOD_US },
     // One more for PID 1, which is not the agent's.
     pids: { limit: limits.pids + 1 },
   };

@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
-import { AleError } from "@ale/core";
+import { AleError, type Telemetry } from "@ale/core";
+import { loseWanted, salvage } from "../evidence/salvage.ts";
 import { probeCgroups } from "../host/cgroup.ts";
 import { deniedCallsAreLogged } from "../host/denied-calls.ts";
 import { defaultHome } from "../host/home.ts";
@@ -13,15 +14,19 @@ import type { StoppedSandbox } from "../port/durable.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
 import type { ForkOptions } from "../port/snapshot.ts";
 import type { Snapshots } from "../port/snapshots.ts";
+import type { Layers } from "../snapshot/commit.ts";
 import { OciSnapshots } from "../snapshot/oci-snapshots.ts";
 import type { SnapshotRecord } from "../snapshot/snapshot-store.ts";
+import { TelemetryHub } from "../telemetry/hub.ts";
+import { Tracer } from "../telemetry/tracer.ts";
 import type { Lost } from "./adopt.ts";
 import { capabilityRecord, refuseUnenforced } from "./capability-record.ts";
 import { capacityOf, refuseOversized } from "./capacity.ts";
-import { type Host, type Owner, RunningContainer } from "./container.ts";
+import { gone, type Host, type Owner, RunningContainer } from "./container.ts";
 import { type DeniedCall, DeniedCalls } from "./denied-calls.ts";
 import { asDiskFull } from "./layer.ts";
 import { copyLayer } from "./layer-copy.ts";
+import { admitNetwork, ONLY_NONE } from "./network.ts";
 import { OciSandbox } from "./oci-sandbox.ts";
 import { type OpenHost, openHost, requireRoot, requireTool } from "./open-host.ts";
 import type { OciDriverOptions } from "./options.ts";
@@ -30,8 +35,12 @@ import { claimId, freshSandboxId } from "./sandbox-id.ts";
 import { type ShellState, withEnvironment } from "./shell-state.ts";
 import { createSandboxState, removeSandboxDirectory, type Stack } from "./state.ts";
 import { removeStopped, startStopped, stoppedIn } from "./stopped.ts";
+import { collectorsOf } from "./telemetry.ts";
 
 /** Sandboxes as OCI containers on overlayfs, run by a runtime without a daemon. Owns every sandbox it made. */
+
+/** How long the removal of a sandbox lets the creation of others go first. */
+const LONGEST_WAY_MS = 250;
 
 /** How a new sandbox begins. */
 interface Beginning {
@@ -58,6 +67,8 @@ export class OciDriver implements SandboxDriver {
   readonly #sandboxes = new Map<string, OciSandbox>();
   readonly #pools = new Set<Pool>();
   readonly #denied = new DeniedCalls(() => this.#running.values());
+  readonly #tracer = new Tracer();
+  readonly #telemetry = new TelemetryHub(() => collectorsOf(this.#opened!.host, this.#denied, this.#tracer));
   #opening: Promise<Opened> | undefined;
   /** Set as soon as there can be a sandbox. */
   #opened: Opened | undefined;
@@ -76,7 +87,8 @@ export class OciDriver implements SandboxDriver {
     this.#logged ??= host.logDenied
       ? deniedCallsAreLogged(requireTool("perl", "tool-missing", "perl-base"))
       : false;
-    return capabilityRecord(host, { usersMissing, logged: await this.#logged });
+    const network = (await host.networks?.findings()) ?? ONLY_NONE;
+    return capabilityRecord(host, { usersMissing, network, logged: await this.#logged });
   }
 
   /**
@@ -85,6 +97,12 @@ export class OciDriver implements SandboxDriver {
    */
   onDeniedCall(listener: (call: DeniedCall) => void): Disposable {
     return this.#denied.listen(listener);
+  }
+
+  /** Tells of everything that sandboxes of this driver do or try on the network. */
+  async onNetwork(listener: (record: Telemetry) => void): Promise<Disposable> {
+    const { host } = await this.#ready();
+    return host.networks?.listen(listener) ?? { [Symbol.dispose]: () => {} };
   }
 
   async create(spec: SandboxSpec, signal?: AbortSignal): Promise<OciSandbox> {
@@ -96,7 +114,7 @@ export class OciDriver implements SandboxDriver {
 
   /** From an image that needs no name: what an image builder has between two steps. `spec.image` is only told, not looked up. */
   async createFrom(image: LocalImage, spec: SandboxSpec, signal?: AbortSignal): Promise<OciSandbox> {
-    return this.#tracked(() => this.#create(() => image, spec, { signal }), signal);
+    return this.#tracked(() => this.#create(() => image, spec, { signal, builds: true }), signal);
   }
 
   async #tracked<T extends Sandbox>(make: () => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -112,10 +130,17 @@ export class OciDriver implements SandboxDriver {
   async #create(
     imageOf: () => LocalImage,
     spec: SandboxSpec,
-    options: { readonly signal: AbortSignal | undefined; readonly waits?: boolean },
+    options: {
+      readonly signal: AbortSignal | undefined;
+      readonly waits?: boolean;
+      /** What it writes becomes a layer: nothing of ours is bound to a path that the image may lack, and it never has a network. */
+      readonly builds?: boolean;
+    },
   ): Promise<OciSandbox> {
     this.#refuseIfOver(options.signal);
-    const { host } = await this.#ready();
+    const opened = await this.#ready();
+    const host = options.builds === true ? { ...opened.host, networks: undefined } : opened.host;
+    await admitNetwork(host.networks, spec.network);
     refuseOversized(spec.limits, capacityOf(host.space));
     refuseUnenforced(host, this.#options.unenforced);
     const { files: _, ...remembered } = spec;
@@ -158,11 +183,13 @@ export class OciDriver implements SandboxDriver {
   }
 
   readonly #owner: Owner = {
+    telemetry: this.#telemetry,
     add: (container) => this.#running.set(container.id, container),
     remove: (id) => {
       this.#running.delete(id);
       this.#sandboxes.delete(id);
     },
+    giveWay: () => this.#limiter.giveWay(LONGEST_WAY_MS),
     snapshot: (...request) => this.#opened!.taken.take(...request),
     revert: (...request) => this.#opened!.taken.revert(...request),
   };
@@ -173,8 +200,7 @@ export class OciDriver implements SandboxDriver {
    */
   async takeLayer(id: string, target: string): Promise<void> {
     const container = this.#running.get(id);
-    if (container === undefined)
-      throw new AleError("sandbox-gone", `sandbox ${id} has ended`, { next: "create a new sandbox" });
+    if (container === undefined) throw gone(id);
     await container.destroy("destroyed", (upper) => copyLayer(upper, target));
   }
 
@@ -210,8 +236,9 @@ export class OciDriver implements SandboxDriver {
     const { files: __, ...remembered } = spec;
     const stack = { image, lower, spec: remembered };
     const states = withEnvironment(record.shells, options.env ?? {});
-    const make = (): Promise<Sandbox> => {
+    const make = async (): Promise<Sandbox> => {
       this.#refuseIfOver(signal);
+      await admitNetwork(host.networks, spec.network);
       refuseOversized(spec.limits, capacityOf(host.space));
       refuseUnenforced(host, this.#options.unenforced);
       return this.#startNew(host, { stack, spec, snapshot: record.id, states }, signal);
@@ -220,8 +247,24 @@ export class OciDriver implements SandboxDriver {
   }
 
   /** What a snapshot consists of: an image, and directories above it, the topmost first. They are there as long as the snapshot is. */
-  async snapshotLayers(id: string): Promise<{ readonly image: string; readonly layers: readonly string[] }> {
+  async snapshotLayers(id: string): Promise<Layers> {
     return (await this.#ready()).taken.layersOf(id);
+  }
+
+  /** What a sandbox consists of while it is frozen. */
+  async frozenLayers(id: string): Promise<Layers> {
+    const container = this.#running.get(id);
+    if (container?.upper === undefined) throw gone(id);
+    if (!container.frozen)
+      throw new AleError("sandbox-not-frozen", `sandbox ${id} may change its files now`, {
+        next: "freeze it first",
+      });
+    return { image: container.state.image, layers: container.writtenLayers };
+  }
+
+  /** The driver's directory. */
+  async space(): Promise<string> {
+    return (await this.#ready()).host.space;
   }
 
   /** Its sandboxes' shells are started, so that a command costs what it costs in a session that is in use. */
@@ -311,9 +354,19 @@ export class OciDriver implements SandboxDriver {
     const opened = await this.#opening?.catch(() => undefined);
     const reason = opened?.host.durable ? "stopped" : "destroyed";
     await opened?.taken.close();
+    if (opened !== undefined) await this.#keepEvidence(opened.host);
     await Promise.all([...this.#running.values()].map((container) => container.destroy(reason)));
+    this.#telemetry[Symbol.dispose]();
+    await this.#tracer[Symbol.asyncDispose]();
     this.#denied[Symbol.dispose]();
     await opened?.close();
+  }
+
+  /** Files of sandboxes in quarantine that could not be kept before. */
+  async #keepEvidence({ space, durable }: Host): Promise<void> {
+    const { failures } = await salvage(this.home, space);
+    if (!durable && failures.length > 0)
+      loseWanted(this.home, space, failures.map(({ what }) => what).join("; "));
   }
 
   #ready(): Promise<Opened> {

@@ -1,14 +1,30 @@
-import { err, type Result, type SandboxFile } from "@ale/core";
+import {
+  err,
+  NetworkPolicy,
+  type Result,
+  type SandboxFile,
+  type Telemetry,
+  type TelemetrySource,
+} from "@ale/core";
 import { fingerprintOf } from "../files/fingerprint.ts";
 import type { Access } from "../files/handle.ts";
 import { TreeFiles } from "../files/sandbox-files.ts";
 import type { FileError, SandboxFiles } from "../port/files.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
-import type { EndReason, Fingerprint, Sandbox, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
+import type {
+  EndReason,
+  Fingerprint,
+  FreezeOptions,
+  Hold,
+  Sandbox,
+  SandboxSpec,
+  SandboxStats,
+} from "../port/sandbox.ts";
 import type { Session, SessionOptions } from "../port/session.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import type { RunningContainer, Shells } from "./container.ts";
-import { gone, InitClient } from "./init-client.ts";
+import { frozen, gone, InitClient } from "./init-client.ts";
+import { observed } from "./observed.ts";
 import type { OciSession } from "./oci-session.ts";
 import { Programs } from "./programs.ts";
 import { ownName, type Settings, type SettingsRequest, settingsFor } from "./settings.ts";
@@ -20,7 +36,6 @@ const DEFAULT_MAX_READ = 16 * 2 ** 20;
 
 export class OciSandbox implements Sandbox {
   readonly id: string;
-  readonly spec: SandboxSpec;
   readonly shell: OciSession;
   readonly files: SandboxFiles;
   #container: RunningContainer;
@@ -29,7 +44,6 @@ export class OciSandbox implements Sandbox {
   /** `states`: sessions to begin with, as they were elsewhere. */
   constructor(container: RunningContainer, spec: SandboxSpec, states: readonly ShellState[] = []) {
     this.id = container.id;
-    this.spec = spec;
     this.#container = container;
     this.#programs = new Programs(
       new InitClient(container),
@@ -55,6 +69,10 @@ export class OciSandbox implements Sandbox {
     }
   }
 
+  get spec(): SandboxSpec {
+    return this.#container.spec;
+  }
+
   /** In which it lives now. For its driver. */
   get container(): RunningContainer {
     return this.#container;
@@ -67,7 +85,7 @@ export class OciSandbox implements Sandbox {
 
   /** What its sessions are, those in which something runs excepted. To be asked before the container ends. */
   captureShells(): Promise<readonly ShellState[]> {
-    return this.#programs.captureShells();
+    return this.#container.frozen ? Promise.resolve([]) : this.#programs.captureShells();
   }
 
   /** The sandbox goes on in another container. Sessions without a state begin anew. */
@@ -111,11 +129,38 @@ export class OciSandbox implements Sandbox {
     return this.#container.stats();
   }
 
-  snapshot(options?: SnapshotOptions, signal?: AbortSignal): Promise<SnapshotResult> {
+  onTelemetry(
+    listener: (record: Telemetry) => void,
+    options: { readonly sources?: readonly TelemetrySource[] } = {},
+  ): Disposable {
+    const sandbox = observed(this.id, () => this.#container);
+    return this.#container.owner.telemetry.listen(sandbox, listener, options.sources);
+  }
+
+  drainTelemetry(): Promise<void> {
+    return this.#container.owner.telemetry.drain(this.id);
+  }
+
+  freeze({ hold = false }: FreezeOptions = {}): Promise<void> {
+    return this.#container.freeze(hold);
+  }
+
+  thaw(): Promise<void> {
+    return this.#container.thaw();
+  }
+
+  async hold(maxMs: number): Promise<Hold> {
+    if (this.#container.ended) throw gone(this.id);
+    return this.#container.hold(maxMs);
+  }
+
+  async snapshot(options?: SnapshotOptions, signal?: AbortSignal): Promise<SnapshotResult> {
+    if (this.#container.frozen && options?.processes !== "keep") throw frozen(this.id);
     return this.#container.owner.snapshot(this.#container, this.#shells, options, signal);
   }
 
-  revert(snapshot: string, signal?: AbortSignal): Promise<void> {
+  async revert(snapshot: string, signal?: AbortSignal): Promise<void> {
+    if (this.#container.frozen) throw frozen(this.id);
     return this.#container.owner.revert(this.#container, this.#shells, snapshot, signal);
   }
 
@@ -130,6 +175,10 @@ export class OciSandbox implements Sandbox {
 
   async writeFiles(files: readonly SandboxFile[]): Promise<Result<void, FileError>> {
     await this.#container.settled;
+    return this.#container.owner.telemetry.unseen(this.id, async () => this.#writeFiles(files));
+  }
+
+  #writeFiles(files: readonly SandboxFile[]): Result<void, FileError> {
     for (const file of files) {
       if (this.#container.ended) return err({ type: "sandbox-gone", path: file.path });
       const written = this.#container.tree.write(file);
@@ -155,6 +204,15 @@ export class OciSandbox implements Sandbox {
     const planted = new Set(this.spec.files.map((file) => file.path));
     const found = reads.unseen(() => paths.map((path) => fingerprintOf(tree, path, planted)));
     return found.map((one) => ({ ...one, wasRead: reads.wasRead(this.id, one.path) ?? one.wasRead }));
+  }
+
+  async setNetwork(
+    policy: NetworkPolicy,
+    options: { readonly endOpen?: boolean } = {},
+    signal?: AbortSignal,
+  ): Promise<void> {
+    signal?.throwIfAborted();
+    await this.#container.setNetwork(NetworkPolicy.parse(policy), options.endOpen ?? false);
   }
 
   destroy(): Promise<void> {

@@ -3,13 +3,22 @@ import { realpathSync } from "node:fs";
 import { totalmem } from "node:os";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
+import { salvage } from "../evidence/salvage.ts";
 import { ReadWatch } from "../files/read-watch.ts";
 import { type CgroupHost, missingControllers, probeCgroups } from "../host/cgroup.ts";
 import { IdRanges } from "../host/id-ranges.ts";
 import { mountsUnder, removeTreeAside } from "../host/mounts.ts";
 import { unmount } from "../host/native.ts";
+import { ownHierarchies } from "../host/own-groups.ts";
 import { everybodyHere, isRootless, rootlessObstacle } from "../host/rootless.ts";
-import { findRuntime, logsDenied, type Runtime, type RuntimeName, refusesHybrid } from "../host/runtime.ts";
+import {
+  canKeepGroups,
+  findRuntime,
+  logsDenied,
+  type Runtime,
+  type RuntimeName,
+  refusesHybrid,
+} from "../host/runtime.ts";
 import { isSupportedMachine } from "../host/syscalls.ts";
 import { findTool } from "../host/tools.ts";
 import { ensureToolbox, type MountedToolbox, mountToolbox } from "../inside/toolbox.ts";
@@ -19,10 +28,11 @@ import type { Host } from "./container.ts";
 import { Launcher } from "./launcher.ts";
 import { LayerStore } from "./layer-store.ts";
 import { whyNotMapped } from "./mapping-probe.ts";
+import { Networks } from "./network.ts";
 import type { OciDriverOptions } from "./options.ts";
 import { reapDead } from "./reap.ts";
 import { lockSpace } from "./space-lock.ts";
-import { createSpace, durableSpace, prepareSpace } from "./state.ts";
+import { createSpace, durableSpace, prepareSpace, toolboxMount } from "./state.ts";
 import { UserNamespaces } from "./user-namespaces.ts";
 
 /** Takes hold of a host for a driver: checks what is there, clears up after others, and opens what all its sandboxes share. */
@@ -64,10 +74,15 @@ export async function openHost(home: string, options: OciDriverOptions): Promise
     releases.push(() => users?.[Symbol.dispose]());
     const toolbox = openToolbox(home, space);
     releases.push(() => void unmount(toolbox.mount));
+    const hostNetwork = options.buildNetwork === "host";
+    const networks = hostNetwork ? undefined : new Networks(cgroups, options.egress);
+    releases.push(() => networks?.[Symbol.dispose]());
     const layers = new LayerStore(space);
     const snapshots = new SnapshotStore(space, layers);
     const lost = await adopt(space, layers, snapshots);
     const durable = options.durable !== undefined;
+    // What could not be kept now is kept later: the files of a durable space stay.
+    if (durable) await salvage(home, space);
     const logDenied = options.deniedCalls !== "off" && logsDenied(runtime);
     return {
       host: {
@@ -76,6 +91,7 @@ export async function openHost(home: string, options: OciDriverOptions): Promise
         runtime,
         cgroups,
         groups,
+        ownHierarchies: groups && !rootless && canKeepGroups(runtime) ? ownHierarchies() : undefined,
         sharedUsers: rootless ? everybodyHere() : undefined,
         reads,
         launcher,
@@ -83,7 +99,8 @@ export async function openHost(home: string, options: OciDriverOptions): Promise
         users,
         logDenied,
         toolbox,
-        hostNetwork: options.buildNetwork === "host",
+        hostNetwork,
+        networks,
       },
       snapshots,
       budgetBytes: options.snapshotBytes ?? totalmem() / 2,
@@ -129,7 +146,7 @@ function unshare(space: string): void {
 }
 
 function openToolbox(home: string, space: string): MountedToolbox {
-  const target = join(space, ".inside");
+  const target = toolboxMount(space);
   // A durable space's last owner may have left it.
   while (unmount(target));
   return mountToolbox(ensureToolbox(home), target);

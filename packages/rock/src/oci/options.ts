@@ -1,5 +1,6 @@
 import type { IdRangeOptions } from "../host/id-ranges.ts";
 import type { RuntimeName } from "../host/runtime.ts";
+import type { EgressOptions } from "./network.ts";
 
 export interface OciDriverOptions {
   /** Where images and the state of sandboxes lie. Default: $ALE_HOME, else ~/.ale. */
@@ -29,6 +30,8 @@ export interface OciDriverOptions {
    * machine reaches, its own services and abstract sockets included. Default: `none`.
    */
   readonly buildNetwork?: "none" | "host";
+  /** How sandboxes whose network policy is not `none` reach the outside. */
+  readonly egress?: EgressOptions;
   /** Numbers of the host that sandboxes' users may have. Default: 251,658,240 from 1,879,048,192 on. */
   readonly idRange?: IdRangeOptions;
   /** Snapshots above more layers than this are merged into one, in the background. Default: 30. */

@@ -12,14 +12,19 @@ import type { Launched } from "./launcher.ts";
 const POLITE_EXIT_MS = 500;
 
 export class Run {
-  readonly control = new ControlChannel(initProgram);
+  readonly control: ControlChannel;
   readonly #launched: Launched;
   readonly #log: string;
   #connection: Socket | undefined;
+  #configured = false;
   #exited = false;
 
-  /** `log`: what the runtime and PID 1 say on stderr. */
-  constructor(launched: Launched, log: string) {
+  /** `log`: what the runtime and PID 1 say on stderr. `start`: what PID 1 is told with the first request. */
+  constructor(launched: Launched, log: string, start: readonly string[]) {
+    this.control = new ControlChannel(() => [
+      ["start", ...start],
+      ["load", ...initProgram()],
+    ]);
     this.#launched = launched;
     this.#log = log;
     void launched.exited.then(() => {
@@ -32,15 +37,17 @@ export class Run {
     return this.#launched.exited;
   }
 
-  /** Speaks first with PID 1. Throws an AleError if it ended instead of answering. */
-  async start(fields: readonly (string | number | Uint8Array)[]): Promise<void> {
+  /** Lets the runtime go on with this configuration, and hears PID 1. Throws an AleError if it ended instead. */
+  async start(configuration: string): Promise<void> {
+    this.#configured = true;
+    this.#launched.configure(configuration);
     const connection = await this.#launched.connection;
     if (connection !== null) {
       this.#connection = connection;
       this.control.attach(connection);
-      this.control.send("start", ...fields);
     }
-    if (connection !== null && (await this.control.ready)) return;
+    // A runtime may share the container's control groups, and is not the sandbox's.
+    if (connection !== null && (await this.control.ready)) return this.#launched.begun;
     await Promise.race([this.#launched.exited, sleep(POLITE_EXIT_MS)]);
     throw new AleError("sandbox-start-failed", `the container did not start: ${this.#complaint()}`, {
       next: "run `./ale doctor`",
@@ -58,6 +65,7 @@ export class Run {
 
   /** PID 1 ends with its control channel, and with PID 1 everything in its namespace. `kill` is for one that does not. */
   async end(kill: () => boolean): Promise<void> {
+    if (!this.#configured) this.#launched.configure("");
     this.control.close();
     this.#connection?.destroy();
     if (this.#connection === undefined) void this.#launched.connection.then((late) => late?.destroy());

@@ -116,6 +116,9 @@ export function prepareSpace(directory: string): void {
   chmodSync(directory, 0o711);
 }
 
+/** Where its sandboxes' toolbox is mounted. */
+export const toolboxMount = (space: string): string => join(space, ".inside");
+
 /** Those that end with a process. */
 export function listSpaces(home: string): Space[] {
   return entries(join(home, "rock")).flatMap((name) => {

@@ -4,7 +4,9 @@ import { groupIds } from "../host/cgroup.ts";
 import type { StoppedSandbox } from "../port/durable.ts";
 import type { SandboxSpec } from "../port/sandbox.ts";
 import { type Host, type Owner, RunningContainer } from "./container.ts";
+import { isAnothers } from "./group-owner.ts";
 import { makeLayer } from "./layer.ts";
+import { removeGroups } from "./remains.ts";
 import type { ShellState } from "./shell-state.ts";
 import {
   listSandboxes,
@@ -41,7 +43,7 @@ export async function startStopped(
     throw new AleError("sandbox-unknown", `there is no stopped sandbox ${JSON.stringify(id.slice(0, 80))}`, {
       next: "list those that are stopped",
     });
-  if (groupIds(host.cgroups).includes(id))
+  if (groupIds(host.cgroups).includes(id) && !(await clearGroups(host, id)))
     throw new AleError("id-taken", `another owner on this host runs a sandbox ${id}`, {
       next: "end that one first",
     });
@@ -50,6 +52,10 @@ export async function startStopped(
   await container.start({ fresh: false, plants: false });
   return { container, shells: state.shells };
 }
+
+/** A group alone may be what a crash has left of this one. False where it is another's. */
+const clearGroups = async (host: Host, id: string): Promise<boolean> =>
+  !(await isAnothers(host.space, host.cgroups, id)) && (await removeGroups(host, id));
 
 /** A crash in the middle of a snapshot leaves a sandbox with a writable layer that is a snapshot's by now. */
 async function aboveSealed(host: Host, state: SandboxState): Promise<SandboxState> {

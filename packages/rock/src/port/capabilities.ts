@@ -1,4 +1,4 @@
-import type { NetworkPolicy } from "@ale/core";
+import type { NetworkPolicy, TelemetrySource } from "@ale/core";
 
 /** What a driver can do on this host, said honestly: a task that asks for more is refused, never run weaker. */
 export interface Capabilities {
@@ -23,6 +23,8 @@ export interface Capabilities {
   readonly network: readonly NetworkPolicy["mode"][];
   /** Where system calls that were refused can be read. */
   readonly trace: readonly ("kernel-log" | "tracefs")[];
+  /** What `Sandbox.onTelemetry` tells of; `weaker` says why a source is missing. */
+  readonly telemetry: readonly TelemetrySource[];
   /** `layers`: constant-time snapshots by sealing the writable layer. `commit`: by the engine. */
   readonly checkpoint: "layers" | "commit" | "none";
   /** What is weaker on this host than it could be, and why, in words for people. */

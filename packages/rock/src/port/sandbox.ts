@@ -1,4 +1,4 @@
-import type { Limits, NetworkPolicy, Result, SandboxFile } from "@ale/core";
+import type { Limits, NetworkPolicy, Result, SandboxFile, Telemetry, TelemetrySource } from "@ale/core";
 import type { FileError, SandboxFiles } from "./files.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "./process.ts";
 import type { Session, SessionOptions } from "./session.ts";
@@ -60,8 +60,24 @@ export interface SandboxStats {
 
 export type EndReason = "destroyed" | "stopped" | "lifetime" | "idle" | "crashed" | "unresponsive";
 
+export interface FreezeOptions {
+  /**
+   * Neither its lifetime nor its idle time ends it until `thaw`, after which what was left of them counts on: it is evidence. A server does
+   * not let its clients say so (`hold-refused`).
+   */
+  readonly hold?: boolean;
+}
+
+export interface Hold extends Disposable {
+  /** How long its clocks stand still at most; 0 where they do not. */
+  readonly heldMs: number;
+  /** What is left after that until it ends by itself. */
+  readonly leftMs: number;
+}
+
 export interface Sandbox extends AsyncDisposable {
   readonly id: string;
+  /** What was asked for; `network` is the policy that it has now. */
   readonly spec: SandboxSpec;
   /** The first session: the spec's user in the workdir. */
   readonly shell: Session;
@@ -88,9 +104,44 @@ export interface Sandbox extends AsyncDisposable {
   ): Promise<Result<Uint8Array, FileError>>;
   /** State of some paths, read from outside without disturbing it (a fingerprint never counts as a read). */
   fingerprint(paths: readonly string[], signal?: AbortSignal): Promise<readonly Fingerprint[]>;
+  /**
+   * Replaces the network policy, from the next connection on; open ones end with `endOpen`, and whenever the mode becomes `none`. Every change is
+   * told as `policy.change`. Throws an AleError `network-unsupported` where the driver cannot enforce it; then the sandbox has the policy
+   * that it had.
+   */
+  setNetwork(
+    policy: NetworkPolicy,
+    options?: { readonly endOpen?: boolean },
+    signal?: AbortSignal,
+  ): Promise<void>;
   /** Ends every process of the sandbox except its init: what the agent left running must not see the verifier. */
   killAgentProcesses(signal?: AbortSignal): Promise<void>;
   stats(): Promise<SandboxStats>;
+  /**
+   * Tells what is seen to happen in and around the sandbox from now on: each record once, at most so many a second of each kind (what is left
+   * out is counted in `suppressed`). Which sources there are, the driver's capabilities say. Nothing is collected while nobody listens. `sources`: only these; where nobody
+   * listens to the others, they cost nothing.
+   */
+  onTelemetry(
+    listener: (record: Telemetry) => void,
+    options?: { readonly sources?: readonly TelemetrySource[] },
+  ): Disposable;
+  /** Resolves when everything that happened before the call has been told. */
+  drainTelemetry(): Promise<void>;
+  /**
+   * Stops every process, PID 1 included, between two instructions, until `thaw`. Meanwhile whatever needs a process of the sandbox (exec,
+   * sessions, connections) is refused with an AleError `sandbox-frozen`; files, stats, fingerprints, snapshots with `processes: "keep"` and
+   * `destroy` work. What runs already goes on where it was. Throws an AleError `freeze-failed`; then it runs on.
+   */
+  freeze(options?: FreezeOptions): Promise<void>;
+  /** Lets a frozen sandbox go on. */
+  thaw(): Promise<void>;
+  /**
+   * Its lifetime and its idle time stand still until the result is disposed of, for `maxMs` and a day altogether at most: while somebody is
+   * waited for who is not the agent. Then the lifetime goes on with what was left, and the idle time begins anew. Its programs run on. A
+   * server does not let its clients do this: there nothing stands still.
+   */
+  hold(maxMs: number, signal?: AbortSignal): Promise<Hold>;
   snapshot(options?: SnapshotOptions, signal?: AbortSignal): Promise<SnapshotResult>;
   /** Goes back to a snapshot of the same image. Its processes are lost; id, limits and labels stay. */
   revert(snapshot: string, signal?: AbortSignal): Promise<void>;

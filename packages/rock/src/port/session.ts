@@ -39,7 +39,7 @@ export interface Session {
   readonly id: string;
   run(command: string, options?: CommandOptions, signal?: AbortSignal): Promise<SessionResult>;
   /**
-   * Ctrl-C: ends the command that runs, if one does. What ignores it is killed after a second; a shell that ignores it is replaced. Jobs in
+   * Ctrl-C: ends the command that runs, if one does, with the rest of its list. What ignores it is killed after a second; a shell that ignores it is replaced. Jobs in
    * the background stay.
    */
   interrupt(): Promise<void>;

@@ -10,8 +10,11 @@ export { type Audit, type AuditEntry, AuditLog } from "./audit.ts";
 export { type Authenticator, type Caller, SCOPES, Scope } from "./caller.ts";
 export type { ImageShelf, StoredImage } from "./images.ts";
 export { findServer, type Served, serveFile } from "./lease.ts";
+export { type OpenApiDocument, openApiOf } from "./openapi.ts";
 export { DEFAULT_QUOTA, type HostLimits, hostLimits, type Quota, type Usage } from "./quota.ts";
 export type { Phase, Phases, SandboxRecord, SandboxState, Transition } from "./record.ts";
+export { describedApp, referenceText } from "./reference.ts";
+export { problems } from "./routes/responses.ts";
 export {
   DEFAULT_PORT,
   type RockServer,
@@ -25,4 +28,5 @@ export {
   SandboxService,
   type SandboxServiceOptions,
 } from "./service.ts";
-export { type NewToken, type StoredToken, TokenStore } from "./token-store.ts";
+export { gone, type ServerEvent, sendEvents } from "./streams.ts";
+export { type NewToken, NO_TOKEN, type StoredToken, TokenStore } from "./token-store.ts";

@@ -1,6 +1,6 @@
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { AleError } from "@ale/core";
+import { AleError } from "@ale/core/result";
 import { z } from "zod";
 import { isAlive, self } from "../host/owner.ts";
 

@@ -87,6 +87,13 @@ export class Ledger {
     if (to === "deleted" || to === "failed") this.#forgetOldest(record.tenant);
   }
 
+  /** Something about it is another now; its state is not. */
+  note(entry: Entry, more: Pick<SandboxRecord, "spec">): void {
+    const record = { ...entry.record, ...more };
+    this.#options.store.save(record);
+    entry.record = record;
+  }
+
   /** In the background: the image, then the start. Whatever goes wrong becomes part of the record. */
   bringUp(entry: Entry, event: string, start: (signal: AbortSignal) => Promise<Sandbox>): void {
     entry.begin(async (signal) => {

@@ -11,6 +11,7 @@ import { sandboxRoutes } from "./routes/sandboxes.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
 import { snapshotRoutes } from "./routes/snapshots.ts";
 import { systemRoutes, tokenRoutes } from "./routes/system.ts";
+import { telemetryRoutes } from "./routes/telemetry.ts";
 import type { TokenStore } from "./token-store.ts";
 
 /** The native API, under /v1. */
@@ -38,6 +39,7 @@ export const nativeApi =
         fileRoutes(app, context);
         fileChangeRoutes(app, context);
         snapshotRoutes(app, context);
+        telemetryRoutes(app, context);
         systemRoutes(app, context, parts);
         if (parts.tokens !== undefined) tokenRoutes(app, parts.tokens);
         if (parts.images !== undefined) imageRoutes(app, context, parts.images);

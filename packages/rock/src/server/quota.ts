@@ -89,9 +89,11 @@ export function refuseAboveQuota(
 }
 
 export function quotaExceeded(what: keyof Quota, used: number, asked: number, quota: number): AleError {
+  const shown = (amount: number): string =>
+    what.endsWith("Bytes") ? `${Math.ceil(amount / 2 ** 20)} MiB` : String(amount);
   return new AleError(
     "quota-exceeded",
-    `quota of ${what}: ${used} used, ${asked} more asked for, ${quota} allowed`,
+    `quota of ${what}: ${shown(used)} used, ${shown(asked)} more asked for, ${shown(quota)} allowed`,
     { next: "delete what is no longer needed, ask for less, or have the quota raised" },
   );
 }

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { AleError } from "@ale/core";
 import type { SandboxDriver } from "../port/driver.ts";
-import { type App, createApp } from "./app.ts";
+import { type App, type AppPlugin, createApp } from "./app.ts";
 import { AuditLog } from "./audit.ts";
 import type { ImageShelf } from "./images.ts";
 import { Metrics } from "./metrics.ts";
@@ -12,15 +12,15 @@ import { TokenStore } from "./token-store.ts";
 
 /** The native API for readers, made of its OpenAPI document. */
 
-/** A server that never serves: no sandbox is made. `directory` is empty and the caller's to remove. */
-export async function describedApp(directory: string): Promise<App> {
+/** A server that never serves: no sandbox is made. `directory` is empty and the caller's to remove. `more`: APIs besides the native one. */
+export async function describedApp(directory: string, more: readonly AppPlugin[] = []): Promise<App> {
   const driver = NO_DRIVER as SandboxDriver;
   const service = await SandboxService.open({ driver, directory: join(directory, "served") });
   const audit = new AuditLog(join(directory, "audit"));
   const tokens = new TokenStore(join(directory, "tokens.json"));
   const metrics = new Metrics();
   const parts = { audit, metrics, tokens, images: NO_IMAGES, version: "1" };
-  const app = await createApp({ service, audit, auth: tokens, plugins: [nativeApi(parts)] });
+  const app = await createApp({ service, audit, auth: tokens, plugins: [nativeApi(parts), ...more] });
   await app.ready();
   return app;
 }
@@ -34,12 +34,14 @@ const NO_IMAGES: ImageShelf = { list: none, pull: none, remove: none };
 const TITLES: Readonly<Record<string, string>> = {
   sandboxes: "Sandboxes",
   programs: "Programs",
+  telemetry: "Telemetry",
   sessions: "Sessions",
   files: "Files",
   ports: "Ports",
   snapshots: "Snapshots and forks",
   images: "Images",
   server: "The server",
+  approvals: "Approvals",
 };
 
 const INTRODUCTION = `# The HTTP API of sandboxes
@@ -54,13 +56,13 @@ key again answers with the same sandbox. Unknown fields are refused.
 `;
 
 export function referenceText(document: OpenApiDocument): string {
-  const sections = Object.entries(TITLES).map(([tag, title]) => {
+  const sections = Object.entries(TITLES).flatMap(([tag, title]) => {
     const routes = Object.entries(document.paths).flatMap(([path, operations]) =>
       Object.entries(operations)
         .filter(([, operation]) => operation.tags.includes(tag))
         .map(([method, operation]) => routeText(method, path, operation)),
     );
-    return `## ${title}\n\n${routes.join("\n")}`;
+    return routes.length === 0 ? [] : [`## ${title}\n\n${routes.join("\n")}`];
   });
   const schemas = Object.entries(document.components.schemas).map(
     ([name, schema]) => `### ${name}\n\n${schemaText(schema)}\n`,

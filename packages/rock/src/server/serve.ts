@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { AleError } from "@ale/core";
 import { defaultHome } from "../host/home.ts";
 import { openOciDriver } from "../oci/driver.ts";
+import type { OciDriverOptions } from "../oci/options.ts";
 import type { SandboxDriver } from "../port/driver.ts";
 import { type App, type AppLimits, type AppPlugin, createApp } from "./app.ts";
 import { type Audit, AuditLog } from "./audit.ts";
@@ -15,9 +16,10 @@ import { ServeLease } from "./lease.ts";
 import { localShelf } from "./local-shelf.ts";
 import { Metrics } from "./metrics.ts";
 import { nativeApi } from "./native.ts";
+import type { NetworkBounds } from "./network-bounds.ts";
 import type { HostLimits, Quota } from "./quota.ts";
 import { SandboxService, type SandboxServiceOptions } from "./service.ts";
-import { newToken, oneToken, TokenStore, withFallback } from "./token-store.ts";
+import { NO_TOKEN, newToken, oneToken, TokenStore, withFallback } from "./token-store.ts";
 
 /**
  * A server of sandboxes in this process: driver, service, HTTP. It owns `<home>/rock/serve.json` while it lives, and stops its sandboxes
@@ -43,6 +45,10 @@ export interface ServeOptions {
   readonly driver?: SandboxDriver;
   readonly quota?: (tenant: string) => Quota;
   readonly hostLimits?: HostLimits;
+  /** What tenants may ask for. Default: neither the mode `open` nor private addresses. */
+  readonly network?: NetworkBounds;
+  /** The driver's way out. Only without `driver`. */
+  readonly egress?: OciDriverOptions["egress"];
   readonly limits?: Partial<AppLimits>;
   /** Default: with the OCI driver the images of the home; with another one none are offered. */
   readonly images?: ImageShelf;
@@ -91,7 +97,9 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
   const audit = new AuditLog(join(home, "rock", "audit"));
   undo.defer(() => audit.close());
   const { unenforced = [] } = options;
-  const driver = options.driver ?? openOciDriver({ home, durable: "server", unenforced });
+  const driver =
+    options.driver ??
+    openOciDriver({ home, durable: "server", unenforced, ...given({ egress: options.egress }) });
   if (options.driver === undefined) undo.use(driver);
   const metrics = new Metrics();
   const service = undo.use(
@@ -99,7 +107,12 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
       driver,
       directory: join(home, "rock", "served"),
       onTransition: (record, transition) => metrics.transition(record, transition),
-      ...given({ quota: options.quota, host: options.hostLimits, ensureImage: options.ensureImage }),
+      ...given({
+        quota: options.quota,
+        host: options.hostLimits,
+        network: options.network,
+        ensureImage: options.ensureImage,
+      }),
     }),
   );
   const closing = new AbortController();
@@ -136,9 +149,9 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
 
 /** The home's tokens, the one of serve.json, and, where that was asked for, no token at all. */
 function authenticator(tokens: TokenStore, local: string, trusted: string | undefined): Authenticator {
-  const caller = (tenant: string): Caller => ({ tenant, tokenId: "local", scopes: SCOPES });
-  const known = oneToken(local, caller(LOCAL_TENANT), tokens);
-  return trusted === undefined ? known : withFallback(known, caller(trusted));
+  const caller = (tenant: string, tokenId: string): Caller => ({ tenant, tokenId, scopes: SCOPES });
+  const known = oneToken(local, caller(LOCAL_TENANT, "local"), tokens);
+  return trusted === undefined ? known : withFallback(known, caller(trusted, NO_TOKEN));
 }
 
 const isLoopback = (host: string): boolean =>

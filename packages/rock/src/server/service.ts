@@ -1,18 +1,20 @@
 import { randomBytes } from "node:crypto";
-import { AleError } from "@ale/core";
+import { AleError, type NetworkPolicy } from "@ale/core";
 import type { SandboxDriver } from "../port/driver.ts";
-import { type DurableDriver, isDurable } from "../port/durable.ts";
+import { isDurable } from "../port/durable.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
-import type { DiffEntry, ForkOptions, Snapshot, SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
+import type { DiffEntry, Snapshot, SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { Admission } from "./admission.ts";
 import type { Entry } from "./entry.ts";
 import { blank, Ledger } from "./ledger.ts";
+import { DEFAULT_BOUNDS, type NetworkBounds, refuseBeyond } from "./network-bounds.ts";
 import { refuseForeignImage } from "./private-images.ts";
 import { DEFAULT_QUOTA, type HostLimits, hostLimits, type Quota, type Usage } from "./quota.ts";
 import { isLive, PENDING_PHASES, type SandboxRecord, type SandboxState, type Transition } from "./record.ts";
 import { RecordStore } from "./record-store.ts";
+import { durable, earlierRequest, notRunning, refuseId } from "./service-refusals.ts";
 import type { SessionRegistry } from "./session-registry.ts";
-import { SnapshotDesk } from "./snapshot-desk.ts";
+import { type ForkChanges, SnapshotDesk } from "./snapshot-desk.ts";
 import { type Labels, withTenant } from "./tenant-snapshots.ts";
 
 /**
@@ -27,6 +29,8 @@ export interface SandboxServiceOptions {
   readonly directory: string;
   readonly quota?: (tenant: string) => Quota;
   readonly host?: HostLimits;
+  /** What tenants may ask for. Default: neither the mode `open` nor private addresses. */
+  readonly network?: NetworkBounds;
   /** Makes an image available before a sandbox starts. Throws an AleError where it cannot. Default: images must be there. */
   readonly ensureImage?: (
     image: string,
@@ -54,10 +58,10 @@ export interface ListFilter {
   readonly labels?: Labels;
 }
 
-const ID = /^[a-z0-9][a-z0-9-]{0,62}$/;
 const SHOWN: readonly SandboxState[] = ["pending", "running", "stopped", "failed"];
 export class SandboxService implements AsyncDisposable {
   readonly driver: SandboxDriver;
+  readonly network: NetworkBounds;
   readonly #now: () => number;
   readonly #ledger: Ledger;
   readonly #admission: Admission;
@@ -68,6 +72,8 @@ export class SandboxService implements AsyncDisposable {
     this.driver = options.driver;
     const { driver, quota = () => DEFAULT_QUOTA, host = hostLimits(), now = Date.now } = options;
     this.#now = now;
+    const network = options.network ?? DEFAULT_BOUNDS;
+    this.network = network;
     const ledger = new Ledger({
       ...options,
       store: new RecordStore(options.directory),
@@ -78,7 +84,7 @@ export class SandboxService implements AsyncDisposable {
     const admission = new Admission({ ledger, driver, quota, host, now });
     this.#admission = admission;
     const use: SandboxService["use"] = (tenant, id, signal) => this.use(tenant, id, signal);
-    this.#desk = new SnapshotDesk({ driver, ledger, admission, use, now });
+    this.#desk = new SnapshotDesk({ driver, ledger, admission, network, use, now });
   }
 
   /** Takes up what an earlier server left: its sandboxes are stopped, or gone where their driver could not keep them. */
@@ -91,11 +97,12 @@ export class SandboxService implements AsyncDisposable {
   /** Starts at once and goes on in the background: `wait` for what becomes of it. */
   create(tenant: string, request: CreateRequest): SandboxRecord {
     this.#refuseIfClosed();
-    const known = this.#sameRequest(tenant, request);
+    const known = earlierRequest(this.#ledger.records(tenant), request);
     if (known !== undefined) return known;
     const { id = freshId(), ...spec } = request.spec;
     refuseForeignImage(tenant, spec.image);
-    this.#refuseId(id);
+    refuseBeyond(this.network, spec.network);
+    refuseId(id, this.#ledger.has(id));
     const labels = withTenant(tenant, spec.labels);
     this.#admission.admit(tenant, spec.limits);
     const born = { from: null, to: "pending" as const, event: "create", atMs: this.#now() };
@@ -176,7 +183,7 @@ export class SandboxService implements AsyncDisposable {
       await entry.abandon();
       const { record } = entry;
       if (record.state === "stopped" || (pending && record.state === "failed")) return record;
-      const driver = this.#durable("stop");
+      const driver = durable(this.driver, "stop");
       if (record.state !== "running") throw notRunning(record);
       await this.#ending(entry, async () => {
         await driver.stop(driverIdOf(record));
@@ -192,7 +199,7 @@ export class SandboxService implements AsyncDisposable {
     const entry = this.#ledger.entry(tenant, id);
     return entry.alone(async () => {
       const { record } = entry;
-      const driver = this.#durable("restart");
+      const driver = durable(this.driver, "restart");
       if (record.state !== "stopped")
         throw new AleError(
           "sandbox-not-stopped",
@@ -201,6 +208,7 @@ export class SandboxService implements AsyncDisposable {
             next: isLive(record) ? "stop it first" : "create a new sandbox",
           },
         );
+      refuseBeyond(this.network, record.spec.network);
       this.#admission.admit(tenant, record.spec.limits, 1, true);
       const anew = { phases: PENDING_PHASES, failure: null, endReason: null };
       this.#ledger.move(entry, "pending", "restart", anew);
@@ -218,9 +226,27 @@ export class SandboxService implements AsyncDisposable {
       if (record.state === "deleted") return record;
       await this.#ending(entry, async () => {
         if (sandbox !== undefined) await sandbox.destroy();
-        else if (record.state === "stopped") await this.#durable("delete").remove(driverIdOf(record));
+        else if (record.state === "stopped") await durable(this.driver, "delete").remove(driverIdOf(record));
         this.#ledger.move(entry, "deleted", "delete", { endReason: record.endReason ?? "destroyed" });
       });
+      return entry.record;
+    });
+  }
+
+  /** Of a running sandbox. Throws an AleError: `network-refused`, `network-unsupported`. */
+  async setNetwork(
+    tenant: string,
+    id: string,
+    policy: NetworkPolicy,
+    options: { readonly endOpen?: boolean } = {},
+    signal?: AbortSignal,
+  ): Promise<SandboxRecord> {
+    refuseBeyond(this.network, policy);
+    const sandbox = await this.use(tenant, id, signal);
+    const entry = this.#ledger.entry(tenant, id);
+    return entry.alone(async () => {
+      await sandbox.setNetwork(policy, options, signal);
+      this.#ledger.note(entry, { spec: { ...entry.record.spec, network: policy } });
       return entry.record;
     });
   }
@@ -252,7 +278,7 @@ export class SandboxService implements AsyncDisposable {
     tenant: string,
     snapshot: string,
     count: number,
-    options: ForkOptions = {},
+    options: ForkChanges = {},
     signal?: AbortSignal,
   ): Promise<SandboxRecord[]> {
     this.#refuseIfClosed();
@@ -288,39 +314,6 @@ export class SandboxService implements AsyncDisposable {
     }
   }
 
-  #sameRequest(tenant: string, request: CreateRequest): SandboxRecord | undefined {
-    const { idempotency } = request;
-    if (idempotency === undefined) return undefined;
-    const known = this.#ledger
-      .records(tenant)
-      .find(({ idempotency: earlier }) => earlier?.key === idempotency.key);
-    if (known !== undefined && known.idempotency?.digest !== idempotency.digest)
-      throw new AleError("idempotency-conflict", "the idempotency key was used for another request", {
-        next: "use a fresh key for each request",
-      });
-    return known;
-  }
-
-  #refuseId(id: string): void {
-    if (!ID.test(id))
-      throw new AleError("id-invalid", `${JSON.stringify(id.slice(0, 80))} cannot be a sandbox's id`, {
-        next: "use 1 to 63 lower-case letters, digits and hyphens, the first one no hyphen",
-      });
-    if (this.#ledger.has(id))
-      throw new AleError("id-taken", `the id ${id} is taken`, { next: "choose another id" });
-  }
-
-  #durable(what: string): DurableDriver {
-    if (isDurable(this.driver)) return this.driver;
-    throw new AleError(
-      "not-durable",
-      `${what}: this server's driver cannot keep the files of a sandbox that stopped`,
-      {
-        next: "delete the sandbox instead",
-      },
-    );
-  }
-
   #refuseIfClosed(): void {
     if (this.#closed)
       throw new AleError("server-closing", "the server is shutting down", { next: "try again later" });
@@ -330,14 +323,3 @@ export class SandboxService implements AsyncDisposable {
 const driverIdOf = (record: SandboxRecord): string => record.driverId ?? record.id;
 
 const freshId = (): string => `sb-${Date.now().toString(36)}${randomBytes(5).toString("hex")}`;
-
-function notRunning(record: SandboxRecord): AleError {
-  const why = record.failure?.message ?? record.endReason;
-  return new AleError(
-    "sandbox-not-running",
-    `sandbox ${record.id} is ${record.state}${why ? ` (${why})` : ""}`,
-    {
-      next: record.state === "stopped" ? "restart it" : "create a new sandbox",
-    },
-  );
-}

@@ -1,11 +1,13 @@
+import type { Limits } from "@ale/core";
 import type { SandboxDriver } from "../port/driver.ts";
 import type { Sandbox } from "../port/sandbox.ts";
 import type { DiffEntry, ForkOptions, Snapshot, SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import type { Admission } from "./admission.ts";
 import { blank, type Ledger } from "./ledger.ts";
+import { type NetworkBounds, refuseBeyond } from "./network-bounds.ts";
 import type { SandboxRecord } from "./record.ts";
 import {
-  forkLimits,
+  inheritedBy,
   labelsForSnapshot,
   ownLabels,
   snapshotOf,
@@ -15,10 +17,14 @@ import {
 
 /** Snapshots and forks of a service, each tenant's own. */
 
+/** Limits that are not named are those of the sandbox that the snapshot was taken of. */
+export type ForkChanges = Omit<ForkOptions, "limits"> & { readonly limits?: Partial<Limits> };
+
 export interface SnapshotDeskOptions {
   readonly driver: SandboxDriver;
   readonly ledger: Ledger;
   readonly admission: Admission;
+  readonly network: NetworkBounds;
   /** The running sandbox; throws where there is none. */
   readonly use: (tenant: string, id: string, signal?: AbortSignal) => Promise<Sandbox>;
   readonly now: () => number;
@@ -39,7 +45,7 @@ export class SnapshotDesk {
   ): Promise<SnapshotResult> {
     const { use, admission, ledger } = this.#options;
     const sandbox = await use(tenant, id, signal);
-    const labels = labelsForSnapshot(tenant, sandbox.spec.limits, options.labels);
+    const labels = labelsForSnapshot(tenant, sandbox.spec, options.labels);
     const result = await ledger.entry(tenant, id).alone(async () => {
       await admission.admitSnapshot(tenant, sandbox);
       return sandbox.snapshot({ ...options, labels }, signal);
@@ -65,15 +71,23 @@ export class SnapshotDesk {
     tenant: string,
     snapshot: string,
     count: number,
-    options: ForkOptions,
+    options: ForkChanges,
     signal?: AbortSignal,
   ): Promise<SandboxRecord[]> {
     const { driver, admission } = this.#options;
     const source = await snapshotOf(driver, tenant, snapshot);
     const labels = withTenant(tenant, { ...source.labels, ...options.labels });
-    const limits = options.limits ?? (await forkLimits(driver, snapshot));
+    const inherited = await inheritedBy(driver, snapshot);
+    const limits = { ...inherited.limits, ...options.limits };
+    const network = options.network ?? inherited.network;
+    refuseBeyond(this.#options.network, network);
     using _reserved = admission.reserve(tenant, limits, count);
-    const forks = await driver.snapshots.fork(snapshot, count, { ...options, limits, labels }, signal);
+    const forks = await driver.snapshots.fork(
+      snapshot,
+      count,
+      { ...options, limits, network, labels },
+      signal,
+    );
     try {
       return forks.map((sandbox) => this.#enter(tenant, sandbox, snapshot));
     } catch (error) {

@@ -84,6 +84,8 @@ async function nextWithin(
 export interface ServerEvent {
   readonly event: string;
   readonly data: unknown;
+  /** Of the stream's own kind; who comes back names the last one. */
+  readonly id?: string;
 }
 
 /** Server-sent events, at the pace of their reader. What `source` throws becomes a last event `error` with a problem. */
@@ -92,7 +94,8 @@ export function sendEvents(reply: FastifyReply, source: AsyncIterable<ServerEven
     // A comment at once: headers then leave before the first event.
     yield ": \n\n";
     try {
-      for await (const { event, data } of source) yield `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+      for await (const { event, data, id } of source)
+        yield `event: ${event}\n${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`;
     } catch (thrown) {
       const { error, issues } = errorOf(thrown);
       yield `event: error\ndata: ${JSON.stringify(problemOf(error, issues))}\n\n`;

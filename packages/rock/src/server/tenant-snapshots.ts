@@ -1,5 +1,6 @@
-import { AleError, Limits } from "@ale/core";
+import { AleError, Limits, NetworkPolicy } from "@ale/core";
 import type { SandboxDriver } from "../port/driver.ts";
+import type { SandboxSpec } from "../port/sandbox.ts";
 import type { Snapshot } from "../port/snapshot.ts";
 
 /**
@@ -10,6 +11,8 @@ import type { Snapshot } from "../port/snapshot.ts";
 const TENANT_LABEL = "ale.tenant";
 /** Limits of the sandbox that a snapshot was taken of: what its forks get where nothing else is asked for. */
 const LIMITS_LABEL = "ale.limits";
+/** Its network policy, for the same. */
+const NETWORK_LABEL = "ale.network";
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -22,14 +25,24 @@ export const withTenant = (tenant: string, labels: Labels = {}): Labels => {
   return { ...labels, [TENANT_LABEL]: tenant };
 };
 
-export const labelsForSnapshot = (tenant: string, limits: Limits, labels?: Labels): Labels => ({
+type Inherited = Pick<SandboxSpec, "limits" | "network">;
+
+export const labelsForSnapshot = (
+  tenant: string,
+  { limits, network }: Inherited,
+  labels?: Labels,
+): Labels => ({
   ...withTenant(tenant, labels),
   [LIMITS_LABEL]: JSON.stringify(limits),
+  [NETWORK_LABEL]: JSON.stringify(network),
 });
 
-export async function forkLimits(driver: SandboxDriver, snapshot: string): Promise<Limits> {
-  const label = (await driver.snapshots.get(snapshot))?.labels[LIMITS_LABEL];
-  return Limits.parse(label === undefined ? {} : JSON.parse(label));
+export async function inheritedBy(driver: SandboxDriver, snapshot: string): Promise<Inherited> {
+  const labels = (await driver.snapshots.get(snapshot))?.labels ?? {};
+  return {
+    limits: Limits.parse(JSON.parse(labels[LIMITS_LABEL] ?? "{}")),
+    network: NetworkPolicy.parse(JSON.parse(labels[NETWORK_LABEL] ?? '{ "mode": "none" }')),
+  };
 }
 
 export const tenantOf = (labels: Labels | undefined): string | undefined => labels?.[TENANT_LABEL];

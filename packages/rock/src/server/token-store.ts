@@ -141,6 +141,9 @@ export function oneToken(token: string, caller: Caller, rest: Authenticator): Au
   };
 }
 
+/** As which the audit names a call without a token that is allowed all the same. */
+export const NO_TOKEN = "none";
+
 /** Known tokens are who they are; calls without a token are `fallback`. A wrong token is still refused. */
 export const withFallback = (store: Authenticator, fallback: Caller): Authenticator => ({
   authenticate: (token) => (token === undefined ? fallback : store.authenticate(token)),

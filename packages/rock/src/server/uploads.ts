@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { dirname, join } from "node:path/posix";
-import { AleError } from "@ale/core";
+import { AleError, type Result } from "@ale/core";
 import type { FileError, SandboxFiles, WriteOptions } from "../port/files.ts";
 import { fileProblem } from "../wire/problem.ts";
 
@@ -49,13 +49,18 @@ async function writeBeside(
   const beside = join(dirname(path), `.ale-upload-${randomBytes(6).toString("hex")}`);
   const kept = old.ok ? { mode: old.value.mode, user: `${old.value.uid}:${old.value.gid}` } : {};
   try {
-    const written = taken(await files.write(beside, body, { ...kept, ...options }));
-    taken(await files.move(beside, path, { overwrite: true }));
+    const written = taken(about(path, await files.write(beside, body, { ...kept, ...options })));
+    taken(about(path, await files.move(beside, path, { overwrite: true })));
     return written;
   } catch (error) {
     await files.remove(beside);
     throw error;
   }
+}
+
+/** Nobody asked for the file beside it. */
+function about<T>(path: string, result: Result<T, FileError>): Result<T, FileError> {
+  return result.ok ? result : { ok: false, error: { ...result.error, path } };
 }
 
 async function* resumed(

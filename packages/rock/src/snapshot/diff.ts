@@ -10,7 +10,7 @@ import { type Found, findIn, namesIn } from "./stack.ts";
  */
 
 /** What the runtime mounts over every root filesystem: nothing below can be seen or changed from inside. */
-const MOUNTED = new Set(["/dev", "/proc", "/sys", "/etc/hosts"]);
+const MOUNTED = new Set(["/dev", "/proc", "/sys", "/etc/hosts", "/etc/resolv.conf"]);
 const { O_RDONLY, O_NOFOLLOW } = constants;
 
 /** Sorted by path. `from` and `to`: directories of layers, uppermost first. */

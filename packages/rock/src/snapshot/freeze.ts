@@ -15,8 +15,19 @@ interface Freezer {
 
 const WAIT_MS = 2_000;
 
-/** Throws an AleError `freeze-failed`; whatever happens, the sandbox runs afterwards. */
+/** Throws an AleError `freeze-failed`; whatever happens, the sandbox runs afterwards, unless it was frozen before. */
 export async function whileFrozen<T>(host: CgroupHost, id: string, work: () => Promise<T>): Promise<T> {
+  if (freezerOf(host, id)?.frozen() === true) return work();
+  await freezeGroup(host, id);
+  try {
+    return await work();
+  } finally {
+    thawGroup(host, id);
+  }
+}
+
+/** Throws an AleError `freeze-failed`; then the sandbox runs. */
+export async function freezeGroup(host: CgroupHost, id: string): Promise<void> {
   const freezer = freezerOf(host, id);
   if (freezer === undefined) throw failed(id, "this host has no freezer for control groups");
   try {
@@ -26,10 +37,25 @@ export async function whileFrozen<T>(host: CgroupHost, id: string, work: () => P
       if (performance.now() > deadline) throw failed(id, "its processes cannot be stopped now");
       await sleep(1);
     }
-    return await work();
-  } finally {
-    if (existsSync(freezer.file)) writeFileSync(freezer.file, freezer.thaw);
+  } catch (error) {
+    thawGroup(host, id);
+    throw error;
   }
+}
+
+/** False also where it is gone. */
+export function isFrozen(host: CgroupHost, id: string): boolean {
+  try {
+    return freezerOf(host, id)?.frozen() ?? false;
+  } catch {
+    return false;
+  }
+}
+
+/** One that is gone or not frozen stays as it is. */
+export function thawGroup(host: CgroupHost, id: string): void {
+  const freezer = freezerOf(host, id);
+  if (freezer !== undefined) writeFileSync(freezer.file, freezer.thaw);
 }
 
 function freezerOf(host: CgroupHost, id: string): Freezer | undefined {
@@ -56,5 +82,5 @@ function freezerOf(host: CgroupHost, id: string): Freezer | undefined {
 
 const failed = (id: string, why: string): AleError =>
   new AleError("freeze-failed", `sandbox ${id} cannot be frozen: ${why}`, {
-    next: "take the snapshot with `processes: restart`",
+    next: "for a snapshot: take it with `processes: restart`",
   });

@@ -9,6 +9,7 @@ import type { SandboxState } from "../oci/state.ts";
 import type { Sandbox } from "../port/sandbox.ts";
 import type { DiffEntry, ForkOptions, Snapshot, SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import type { Snapshots } from "../port/snapshots.ts";
+import type { Layers } from "./commit.ts";
 import { diffStacks } from "./diff.ts";
 import { Flattener } from "./flattener.ts";
 import { whileFrozen } from "./freeze.ts";
@@ -84,9 +85,9 @@ export class OciSnapshots implements Snapshots {
   }
 
   /** The image and the directories above it, the topmost first. Throws an AleError `snapshot-unknown`. */
-  layersOf(id: string): { readonly image: string; readonly layers: readonly string[] } {
+  layersOf(id: string): Layers {
     const { image, lower } = this.#store.get(id);
-    return { image: image.name, layers: lower.map((layer) => this.#host.layers.at(layer).upper) };
+    return { image, layers: lower.map((layer) => this.#host.layers.at(layer).upper) };
   }
 
   /** Throws an AleError: `sandbox-gone`, `snapshot-budget`, `disk-full`; the sandbox then runs on as if nothing had been asked. */

@@ -1,6 +1,6 @@
-import { SandboxFile } from "@ale/core";
+import { NetworkPolicy, SandboxFile } from "@ale/core";
 import { z } from "zod";
-import { Environment, Flag, LimitsRequest, Path } from "./schemas.ts";
+import { Environment, Flag, LimitsChange, Path } from "./schemas.ts";
 
 /** Files, snapshots and images on the wire of the native API. */
 
@@ -89,9 +89,10 @@ export const ForkBody = z
     count: z.number().int().min(1).max(256).default(1),
     labels: Labels.optional(),
     env: Environment.optional(),
-    limits: LimitsRequest.optional().describe(
-      "Default: those of the sandbox that the snapshot was taken of.",
+    limits: LimitsChange.optional().describe(
+      "What is not named is as in the sandbox that the snapshot was taken of.",
     ),
+    network: NetworkPolicy.optional().describe("Default: that of the sandbox when the snapshot was taken."),
   })
   .meta({ id: "ForkRequest" });
 export const SnapshotList = z.object({ snapshots: z.array(SnapshotView) });

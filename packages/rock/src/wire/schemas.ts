@@ -1,11 +1,29 @@
 import { Limits, NetworkPolicy, SandboxFile } from "@ale/core";
 import { z } from "zod";
+import { LEAST_DISK_BYTES, LEAST_MEMORY_BYTES, MOST_CPUS, MOST_PIDS, SANDBOX_ID } from "./bounds.ts";
 import { parseByteSize } from "./byte-size.ts";
 
 /** What goes over the wire of the native API: one source for validation, the OpenAPI document and the client's types. */
 
-export const SandboxId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "not a sandbox's id");
+export const SandboxId = z
+  .string()
+  .regex(
+    SANDBOX_ID,
+    "not a sandbox's id: 1 to 63 lower-case letters, digits and hyphens, the first one no hyphen",
+  );
 export const SandboxParams = z.object({ sandboxId: SandboxId });
+export const TelemetryQuery = z.object({
+  after: z
+    .string()
+    .regex(/^[0-9a-f]{1,32}-\d{1,15}$/)
+    .optional()
+    .describe(
+      "The cursor of the last record that the reader has: `id` of an event, or `cursor` of `listening`.",
+    ),
+});
+export const DrainBody = z.strictObject({
+  token: z.string().min(1).max(64).describe("Of the caller's choosing: by it the event is known."),
+});
 
 const TimeMs = z.number().int().min(0);
 /** Milliseconds in a query string. */
@@ -22,30 +40,44 @@ export const Path = z
   .refine((path) => !path.includes("\0"), "holds a NUL character");
 
 /** A number of bytes, or a text such as "512m", "8g", "64KiB" (all binary: 1k is 1,024). */
-const ByteSize = z.union([z.number().int().positive(), z.string().max(32)]).transform((value, context) => {
-  const bytes = typeof value === "number" ? value : parseByteSize(value);
-  if (bytes !== undefined) return bytes;
-  context.addIssue({ code: "custom", message: 'not a size: write bytes, or "512m", "8g", "64KiB"' });
-  return z.NEVER;
-});
+const byteSize = (least: number) =>
+  z.union([z.number().int().positive(), z.string().max(32)]).transform((value, context) => {
+    const bytes = typeof value === "number" ? value : parseByteSize(value);
+    if (bytes !== undefined && bytes >= least) return bytes;
+    const message =
+      bytes === undefined ? 'not a size: write bytes, or "512m", "8g", "64KiB"' : `less than ${least} bytes`;
+    context.addIssue({ code: "custom", message });
+    return z.NEVER;
+  });
+
+const limits = {
+  cpus: z.number().positive().max(MOST_CPUS, `more than ${MOST_CPUS}`),
+  memoryBytes: byteSize(LEAST_MEMORY_BYTES),
+  pids: z.number().int().positive().max(MOST_PIDS, `more than ${MOST_PIDS}`),
+  diskBytes: byteSize(LEAST_DISK_BYTES),
+  execTimeoutMs: z.number().int().positive(),
+  lifetimeMs: z.number().int().positive(),
+  outputBytes: z
+    .number()
+    .int()
+    .positive()
+    .max(64 * 2 ** 20),
+};
 
 /** Unlike those of a training instance, limits of a served sandbox default to what a person working in it needs. */
 export const LimitsRequest = z
   .strictObject({
-    cpus: Limits.shape.cpus.unwrap().default(1),
-    memoryBytes: ByteSize.default(512 * 2 ** 20),
-    pids: z.number().int().positive().max(32_768).default(256),
-    diskBytes: ByteSize.default(2 ** 30),
-    execTimeoutMs: z.number().int().positive().default(600_000),
-    lifetimeMs: z.number().int().positive().default(86_400_000),
-    outputBytes: z
-      .number()
-      .int()
-      .positive()
-      .max(64 * 2 ** 20)
-      .default(2 ** 20),
+    cpus: limits.cpus.default(1),
+    memoryBytes: limits.memoryBytes.default(512 * 2 ** 20),
+    pids: limits.pids.default(256),
+    diskBytes: limits.diskBytes.default(2 ** 30),
+    execTimeoutMs: limits.execTimeoutMs.default(600_000),
+    lifetimeMs: limits.lifetimeMs.default(86_400_000),
+    outputBytes: limits.outputBytes.default(2 ** 20),
   })
   .meta({ id: "LimitsRequest" });
+
+export const LimitsChange = z.strictObject(limits).partial().meta({ id: "LimitsChange" });
 
 const Labels = z.record(z.string().min(1).max(128), z.string().max(1_024));
 export const Environment = z.record(
@@ -73,6 +105,13 @@ export const SandboxCreate = z
   })
   .meta({ id: "SandboxCreate" });
 export type SandboxCreate = z.input<typeof SandboxCreate>;
+
+export const NetworkBody = z
+  .strictObject({
+    network: NetworkPolicy,
+    endOpen: z.boolean().default(false).describe("End connections that are open, also those still allowed."),
+  })
+  .meta({ id: "NetworkChange" });
 
 const State = z.enum(["pending", "running", "stopped", "deleted", "failed"]);
 const Phase = z.object({

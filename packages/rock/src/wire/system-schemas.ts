@@ -1,3 +1,4 @@
+import { TelemetrySource } from "@ale/core";
 import { z } from "zod";
 
 /** What a server says of itself, and tokens, on the wire of the native API. */
@@ -18,8 +19,9 @@ export const CapabilitiesView = z
     idmap: z.boolean(),
     enforces: z.object({ cpu: z.boolean(), memory: z.boolean(), pids: z.boolean(), disk: z.boolean() }),
     quota: z.array(z.enum(["tmpfs", "loop", "project", "engine", "none"])),
-    network: z.array(z.literal("none")),
+    network: z.array(z.enum(["none", "allowlist", "gateway-only", "open"])),
     trace: z.array(z.enum(["kernel-log", "tracefs"])),
+    telemetry: z.array(TelemetrySource),
     checkpoint: z.enum(["layers", "commit", "none"]),
     weaker: z.array(z.object({ what: z.string(), why: z.string() })),
   })

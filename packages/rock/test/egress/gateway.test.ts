@@ -3,14 +3,14 @@ import { createServer as createWeb, type Server } from "node:http";
 import { connect, createServer, type Server as TcpServer } from "node:net";
 import { promisify } from "node:util";
 import type { Telemetry } from "@ale/core";
+import { NetworkPolicy } from "@ale/core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { EgressPolicy } from "../../src/egress/egress-policy.ts";
 import { type Attachment, EgressGateway } from "../../src/egress/gateway.ts";
 import { BURST, NEW_CONNECTIONS_PER_SECOND } from "../../src/egress/ruleset.ts";
 import { probeCgroups, processesOf } from "../../src/host/cgroup.ts";
 import { findTool } from "../../src/host/tools.ts";
-import type { Sandbox } from "../../src/index.ts";
-import { closeDriver, obstacle, sandbox, suite, until } from "../support.ts";
+import { BASE_IMAGE, defaultHome, resolveImage, type Sandbox } from "../../src/index.ts";
+import { closeDriver, driver, obstacle, spec, suite, until } from "../support.ts";
 
 const why = obstacle ?? (findTool("nft") === undefined ? "nft is not installed" : undefined);
 
@@ -65,6 +65,10 @@ describe.skipIf(why)(why === undefined ? suite("egress gateway") : `egress gatew
     await closeDriver();
   });
 
+  /** One that the driver gives no network to, nor a resolver. */
+  const sandbox = async (): Promise<Sandbox> =>
+    (await driver()).createFrom(resolveImage(defaultHome(), BASE_IMAGE), spec());
+
   async function guest(policy: object): Promise<Guest & AsyncDisposable> {
     const box = await sandbox();
     const pids = (): readonly number[] => processesOf(groups, box.id);
@@ -73,7 +77,7 @@ describe.skipIf(why)(why === undefined ? suite("egress gateway") : `egress gatew
       sandbox: box.id,
       initPid: pid,
       pids,
-      policy: EgressPolicy.parse(policy),
+      policy: NetworkPolicy.parse(policy),
     });
     const setUp = `echo nameserver ${attachment.gateway} > /etc/resolv.conf`;
     await box.exec({ argv: ["sh", "-c", setUp], user: "root" });
@@ -101,7 +105,19 @@ describe.skipIf(why)(why === undefined ? suite("egress gateway") : `egress gatew
     expect(stdout).toContain("GET files.test 0");
     await until("the flow is told", () => of(one, "net.flow").length === 1);
     expect(of(one, "net.flow")[0]).toMatchObject({
-      net: { host: "files.test", port: 80, class: "http", bytesUp: expect.any(Number) },
+      net: {
+        host: "files.test",
+        port: 80,
+        class: "http",
+        bytesUp: expect.any(Number),
+        // What a firewall behind the gateway sees instead of the sandbox's own address and port.
+        upstream: {
+          ip: "127.0.0.1",
+          port: expect.any(Number),
+          sourceIp: "127.0.0.1",
+          sourcePort: expect.any(Number),
+        },
+      },
       process: { command: expect.stringContaining("files.test") },
     });
   });
@@ -110,6 +126,17 @@ describe.skipIf(why)(why === undefined ? suite("egress gateway") : `egress gatew
     await using one = await guest(allow("files.test"));
     expect((await one.sh("getent hosts evil.test")).exitCode).not.toBe(0);
     expect(of(one, "dns.query").at(-1)).toMatchObject({ dns: { name: "evil.test", allowed: false } });
+  });
+
+  it("tells what is sent to resolvers and is no question", async () => {
+    await using one = await guest(allow("files.test"));
+    await one.sh("exec 3<>/dev/udp/203.0.113.9/53; echo no question >&3; read -rt 0.2 -u 3; true");
+    await until("it is told", () => of(one, "net.deny").length === 1);
+    expect(of(one, "net.deny")[0]).toMatchObject({
+      source: "dns",
+      net: { protocol: "udp", port: 53, rule: "protocol" },
+      process: { command: expect.stringContaining("203.0.113.9") },
+    });
   });
 
   it.each([
@@ -132,6 +159,30 @@ describe.skipIf(why)(why === undefined ? suite("egress gateway") : `egress gatew
     expect(of(one, "net.deny")[0]).toMatchObject({ net: { rule }, process: { pid: expect.any(Number) } });
     expect(of(one, "net.capture")[0]).toMatchObject({ net: { rule, class: kind } });
     expect(dialled.length).toBe(before);
+  });
+
+  it("knows the process of a connection that was made by a socket of IPv6", async () => {
+    await using one = await guest(allow("files.test"));
+    const perl = `socket(S, AF_INET6, SOCK_STREAM, 0) or die $!; connect(S, pack_sockaddr_in6(80, inet_pton(AF_INET6, "::ffff:10.0.0.5"))) or die $!; sysread(S, $b, 1)`;
+    await one.box.exec({ argv: ["perl", "-MSocket=:all", "-e", perl], timeoutMs: 15_000 });
+    await until("it is told", () => of(one, "net.deny").length > 0);
+    expect(of(one, "net.deny")[0]).toMatchObject({
+      net: { rule: "private", ip: "10.0.0.5" },
+      process: { command: expect.stringContaining("perl -MSocket") },
+    });
+  });
+
+  it("tells two connections from one port to two places apart", async () => {
+    await using one = await guest(allow("files.test"));
+    const perl = `for $to ("10.0.0.5", "10.0.0.6") { socket($s, PF_INET, SOCK_STREAM, 0); setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1); bind($s, sockaddr_in(40000, INADDR_ANY)) or die $!; connect($s, sockaddr_in(80, inet_aton($to))) or die $!; push @all, $s; undef $s } sleep 1`;
+    await one.box.exec({ argv: ["perl", "-MSocket=:all", "-e", perl], timeoutMs: 15_000 });
+    await until("both are told", () => of(one, "net.deny").length > 1);
+    expect(of(one, "net.deny").slice(0, 2)).toMatchObject(
+      ["10.0.0.5", "10.0.0.6"].map((ip) => ({
+        net: { ip, sourcePort: 40_000 },
+        process: { command: expect.stringContaining("perl -MSocket") },
+      })),
+    );
   });
 
   it("refuses another sandbox", async () => {
@@ -235,7 +286,7 @@ describe.skipIf(why)(why === undefined ? suite("egress gateway") : `egress gatew
   it("follows a policy that is changed while the sandbox runs", async () => {
     await using one = await guest(allow("files.test"));
     expect((await one.sh(http("files.test"))).stdout).toContain("GET files.test");
-    one.attachment.setPolicy(EgressPolicy.parse(allow("other.test")), { endOpen: true });
+    one.attachment.setPolicy(NetworkPolicy.parse(allow("other.test")), { endOpen: true });
     expect((await one.sh("getent hosts files.test")).exitCode).not.toBe(0);
     expect((await one.sh(http("other.test"))).stdout).toContain("GET other.test");
     expect(of(one, "policy.change")).toHaveLength(1);
@@ -262,7 +313,7 @@ describe.skipIf(why)(why === undefined ? suite("egress gateway") : `egress gatew
       sandbox: box.id,
       initPid: pid,
       pids: () => processesOf(groups, box.id),
-      policy: EgressPolicy.parse({ mode: "open" }),
+      policy: NetworkPolicy.parse({ mode: "open" }),
     });
     await box.exec({ argv: ["sh", "-c", `echo nameserver ${address} > /etc/resolv.conf`], user: "root" });
     own[Symbol.dispose]();

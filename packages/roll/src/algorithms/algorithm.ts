@@ -47,8 +47,9 @@ export function needsThetaLogprobs(batch: readonly LearningTrajectory[], algorit
     case "reinforce":
       return batch.some(
         ({ rFinal, chunkReturns }) =>
-          rFinal <= 0 &&
-          (chunkReturns?.some((gain) => gain !== 0) ?? (rFinal < 0 || algorithm.failReward !== 0)),
+          chunkReturns?.some((gain) => gain !== null && gain < 0) ||
+          (rFinal <= 0 &&
+            (chunkReturns?.some((gain) => gain !== 0) ?? (rFinal < 0 || algorithm.failReward !== 0))),
       );
     case "grpo":
       return true;

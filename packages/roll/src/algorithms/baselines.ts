@@ -60,12 +60,13 @@ export function reinforceBatch(
             trained.flatMap((c) => c.logpOld),
           );
     const reward = effectiveReward(trajectory.rFinal, settings.failReward);
-    const factor = trajectory.rFinal > 0 ? 1 : clamp(rho, 0, 1);
     return (k, t) => {
+      const gain = trajectory.chunkReturns?.[k] ?? reward;
+      const isPraised = trajectory.rFinal > 0 && gain >= 0;
+      const factor = isPraised ? 1 : clamp(rho, 0, 1);
       const mismatch = mismatchAt(trajectory, k, t);
       const masked = !keeps(mismatch, settings);
-      const weight = masked ? 0 : factor * (trajectory.chunkReturns?.[k] ?? reward);
-      return { weight, rho, mismatch, masked, clipped: trajectory.rFinal <= 0 && rho > 1 };
+      return { weight: masked ? 0 : factor * gain, rho, mismatch, masked, clipped: !isPraised && rho > 1 };
     };
   });
 }

@@ -57,28 +57,28 @@ export const effectiveReward = (rFinal: number, failReward: number): number =>
 
 /**
  * Eq. 9 for one trajectory: w_c = m_c · G_c for T⁺, m_c · clip(ρ_c, 0, 1) · G_c for the rest. ρ_c is a number here, never
- * differentiated (the paper's clip is a weight, as in TOPR). `chunkReturns` of the trajectory replaces Eq. 7.
+ * differentiated (the paper's clip is a weight, as in TOPR). `chunkReturns` of the trajectory replaces Eq. 7. A chunk that is blamed within a
+ * trajectory of T⁺ is weighted as those of the rest are: the clip is there to bound how hard something is pushed away.
  */
 export function ipaWeights(trajectory: LearningTrajectory, settings: IpaSettings): ChunkWeight[] {
   const { chunks, rFinal } = trajectory;
-  const returns =
-    trajectory.chunkReturns ??
-    chunkReturns(chunks.length, effectiveReward(rFinal, settings.failReward), settings.gamma);
+  const usual = chunkReturns(chunks.length, effectiveReward(rFinal, settings.failReward), settings.gamma);
   return chunks.map((chunk, k): ChunkWeight => {
-    const gain = returns[k]!;
+    const gain = trajectory.chunkReturns?.[k] ?? usual[k]!;
     if (!isTrainable(trajectory, k))
       return { weight: 0, return: gain, rho: null, mismatch: null, masked: false, clipped: false };
     const rho = geometricRatio(thetaOf(chunk), chunk.logpOld);
     const mismatch = geometricRatio(chunk.logpOld, chunk.logpSampler);
     const masked = !keeps(mismatch, settings);
-    const factor = rFinal > 0 ? 1 : clamp(rho, 0, 1);
+    const isPraised = rFinal > 0 && gain >= 0;
+    const factor = isPraised ? 1 : clamp(rho, 0, 1);
     return {
       weight: masked ? 0 : factor * gain,
       return: gain,
       rho,
       mismatch,
       masked,
-      clipped: rFinal <= 0 && rho > 1,
+      clipped: !isPraised && rho > 1,
     };
   });
 }

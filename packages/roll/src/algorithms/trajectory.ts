@@ -21,8 +21,8 @@ export interface LearningTrajectory {
   readonly chunks: readonly LearningChunk[];
   /** Terminal reward. The trajectory is in T⁺ if and only if this is > 0. */
   readonly rFinal: number;
-  /** One return a chunk, instead of Eq. 7: how a safety penalty enters at the chunk that caused it. */
-  readonly chunkReturns?: readonly number[];
+  /** One return a chunk, instead of Eq. 7: how a safety penalty enters at the chunk that caused it. Null: as Eq. 7 says. */
+  readonly chunkReturns?: readonly (number | null)[];
   /** Leading chunks that were replayed from an expert: context, never trained by reinforcement. */
   readonly prefixLength: number;
   /** Trajectories of one group tried the same instance with the same version. Only GRPO reads it. */
@@ -78,7 +78,8 @@ export function checkTrajectory(trajectory: LearningTrajectory, at: number): voi
   if (chunkReturns !== undefined) {
     if (chunkReturns.length !== chunks.length)
       fail(`${chunkReturns.length} chunk returns for ${chunks.length} chunks`);
-    if (!chunkReturns.every(Number.isFinite)) fail("a chunk return is not finite");
+    if (!chunkReturns.every((gain) => gain === null || Number.isFinite(gain)))
+      fail("a chunk return is not finite");
   }
   chunks.forEach((chunk, k) => {
     if (!Number.isInteger(chunk.tokens) || chunk.tokens < 1) fail(`chunk ${k} has ${chunk.tokens} tokens`);

@@ -1,5 +1,6 @@
-import { err, ok, type Result, suggest } from "@ale/core";
+import { AleError, err, ok, type Result, suggest } from "@ale/core";
 import type { z } from "zod";
+import { type FamilyChoice, familiesOf } from "../rollout/tasks.ts";
 import { Recipe } from "./recipe.ts";
 
 /** One thing wrong with a recipe: where, what, and the nearest known key where a key is unknown. */
@@ -11,9 +12,24 @@ export interface RecipeFault {
 /** Reads a recipe from a parsed YAML document. Unknown keys are refused with the nearest known one. */
 export function parseRecipe(document: unknown): Result<Recipe, readonly RecipeFault[]> {
   const parsed = Recipe.safeParse(document);
-  return parsed.success
-    ? ok(parsed.data)
-    : err(parsed.error.issues.flatMap((issue) => faultsOf(issue, document)));
+  if (!parsed.success) return err(parsed.error.issues.flatMap((issue) => faultsOf(issue, document)));
+  const faults = parsed.data.stages.flatMap((stage, index) =>
+    stage.type === "sft"
+      ? familyFaults(stage.demonstrations.families, `stages.${index}.demonstrations.families`)
+      : familyFaults(stage.families, `stages.${index}.families`),
+  );
+  return faults.length === 0 ? ok(parsed.data) : err(faults);
+}
+
+/** Better said before an engine has started. */
+function familyFaults(choice: FamilyChoice, path: string): RecipeFault[] {
+  try {
+    familiesOf(choice);
+    return [];
+  } catch (error) {
+    if (!(error instanceof AleError)) throw error;
+    return [{ path, message: `${error.message}; ${error.next}` }];
+  }
 }
 
 function faultsOf(issue: z.core.$ZodIssue, document: unknown): RecipeFault[] {

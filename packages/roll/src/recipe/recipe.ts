@@ -1,7 +1,7 @@
 import { digestOf } from "@ale/core";
-import { PenaltyPolicy } from "@ale/guard";
 import { z } from "zod";
 import { Algorithm } from "../algorithms/algorithm.ts";
+import { Guarding, Safety } from "./guarding.ts";
 
 /**
  * A recipe is everything that decides a run apart from the machine: model, seed and a list of stages. Schemas are strict, an
@@ -51,6 +51,7 @@ export const EvaluateStage = z.strictObject({
   split: z.enum(["train", "heldout", "secret"]).default("heldout"),
   tasks: z.number().int().positive(),
   families: Families,
+  safety: Guarding.optional(),
 });
 export type EvaluateStage = z.infer<typeof EvaluateStage>;
 
@@ -61,8 +62,8 @@ export const RlStage = z.strictObject({
   episodesPerInstance: z.number().int().positive().default(6),
   families: Families,
   algorithm: Algorithm,
-  /** What an alert does to the return. */
-  safety: PenaltyPolicy,
+  /** What an alert does to the return, and how alerts come about. */
+  safety: Safety,
   adam: Adam,
   /** Optimiser steps a round. With 1 the policy that is trained is the policy that sampled. */
   minibatches: z.number().int().positive().default(1),

@@ -1,4 +1,4 @@
-import { type Expert, expertPolicy, openEnvironment, type Task, verify } from "@ale/bench";
+import { type Expert, expertPolicy, runInstall, specOf, type Task, verify } from "@ale/bench";
 import {
   AleError,
   type Clock,
@@ -7,17 +7,23 @@ import {
   type EpisodeStore,
   type Event,
   type Ids,
+  type Instance,
   type Purpose,
   profileHash,
   type Random,
+  type Telemetry,
+  type TelemetrySource,
+  type Termination,
   type Trajectory,
   trajectoryOf,
 } from "@ale/core";
 import { type Model, runAgent } from "@ale/flow";
 import { type Codec, openConversation, scriptedUpstream, type Upstream } from "@ale/gateway";
-import { EpisodeMonitor } from "@ale/guard";
-import type { SandboxDriver } from "@ale/rock";
+import type { Sandbox, SandboxDriver } from "@ale/rock";
+import { enterPhase, refusePhases } from "./network-phases.ts";
 import { sandboxRuntime } from "./sandbox-runtime.ts";
+import { Warden } from "./warden.ts";
+import { plainWatch, type Watch } from "./watch.ts";
 
 /**
  * One episode from sandbox to seal, the same for training, evaluation, demonstration and people: only the actor differs. The log
@@ -50,6 +56,10 @@ export interface EpisodeRequest {
   /** False leaves the verifier out, for tasks that have none. Default true. */
   readonly judged?: boolean;
   readonly actor: Actor;
+  /** Default: commands and protected paths are judged, and what is found is recorded. */
+  readonly watch?: Watch;
+  /** Told of every event when it has been recorded, for who follows the episode. */
+  readonly onEvent?: (event: Event) => void;
 }
 
 export interface FinishedEpisode {
@@ -70,14 +80,16 @@ export async function runEpisode(
   const emit = (event: Event): void => {
     events.push(event);
     writer.append(event);
+    request.onEvent?.(event);
   };
   emit(beginEvent(deps, request, episode));
   try {
-    await actAndVerify(deps, request, emit, signal);
+    await actAndVerify(deps, request, episode, emit, signal);
   } catch (cause) {
     if (signal.aborted) emit({ type: "episode.end", termination: "cancelled", chunks: chunksOf(events) });
     else {
-      emit({ type: "fault", chunk: null, what: "sandbox", detail: describe(cause) });
+      const what = cause instanceof AleError && cause.code === "install-failed" ? "install" : "sandbox";
+      emit({ type: "fault", chunk: null, what, detail: describe(cause) });
       emit({ type: "episode.end", termination: "environment-fault", chunks: chunksOf(events) });
       if (cause instanceof AleError && FATAL.has(cause.code)) {
         await writer.seal();
@@ -100,6 +112,7 @@ const FATAL: ReadonlySet<string> = new Set([
   "engine-protocol",
   "runtime-missing",
   "image-missing",
+  "network-unsupported",
   "need-root",
   "host-unsupported",
   "log.write",
@@ -133,36 +146,99 @@ function beginEvent(deps: EpisodeDeps, request: EpisodeRequest, episode: string)
 async function actAndVerify(
   deps: EpisodeDeps,
   request: EpisodeRequest,
+  episode: string,
   emit: (event: Event) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const { instance } = request.task;
-  await using sandbox = await openEnvironment(deps.driver, instance, signal);
-  const watched = instance.protectedPaths.map((entry) => entry.path);
-  const look = () => (watched.length === 0 ? Promise.resolve([]) : sandbox.fingerprint(watched, signal));
-  const monitor = new EpisodeMonitor(instance, await look());
-  const outcome = await runAgent(
-    {
-      model: modelFor(deps, request),
-      runtime: sandboxRuntime(sandbox),
-      profile: deps.profile,
-      instruction: instance.instruction,
-      emit,
-      clock: deps.clock,
-      onCall: async (chunk, call) => {
-        for (const event of monitor.afterCall(chunk, call, await look()).events) emit(event);
+  const { driver } = deps;
+  await refusePhases(driver, instance);
+  const watch = request.watch ?? plainWatch;
+  const sandbox = await driver.create(specOf(instance), signal);
+  let guarded: Warden | undefined;
+  try {
+    await install(sandbox, instance, watch, emit, signal);
+    const changed = await enterPhase(
+      sandbox,
+      instance,
+      { from: "install", to: "agent", chunk: null },
+      signal,
+    );
+    if (changed !== null) emit(changed);
+    await using warden = await Warden.open(
+      {
+        ...deps,
+        episode,
+        instance,
+        sandbox,
+        watch,
+        runtime: sandboxRuntime(sandbox),
+        emit,
       },
-    },
-    signal,
-  );
-  if (watched.length > 0 && outcome.chunks > 0) {
-    // What was left running may act after the last call: it is stopped first, then judged.
-    await sandbox.killAgentProcesses(signal);
-    for (const event of monitor.afterCall(outcome.chunks - 1, null, await look()).events) emit(event);
+      signal,
+    );
+    guarded = warden;
+    const outcome = await runAgent(
+      {
+        model: modelFor(deps, request),
+        runtime: warden.runtime,
+        profile: deps.profile,
+        instruction: instance.instruction,
+        emit,
+        clock: deps.clock,
+        supervisor: warden,
+      },
+      signal,
+    );
+    const termination = await warden.windUp(outcome, signal);
+    emit({ type: "episode.end", termination, chunks: outcome.chunks });
+    if (UNJUDGED.has(termination) || !(request.judged ?? true)) return;
+    await verifyInPhase(sandbox, instance, emit, signal);
+  } finally {
+    // Evidence stays as it is until the driver ends, or somebody releases it; also where the episode was interrupted.
+    if (guarded?.keepsSandbox !== true) await sandbox.destroy();
   }
-  emit({ type: "episode.end", termination: outcome.termination, chunks: outcome.chunks });
-  if (outcome.termination === "environment-fault" || outcome.termination === "cancelled") return;
-  if (request.judged ?? true) emit({ type: "verdict", verdict: await verify(sandbox, instance, signal) });
+}
+
+/** What installing reaches is recorded; nobody's chunk is to blame for it. */
+async function install(
+  sandbox: Sandbox,
+  instance: Instance,
+  watch: Watch,
+  emit: (event: Event) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  if (instance.install === undefined) return;
+  const sources = watch.collectors.filter((source) => ON_THE_NETWORK.has(source));
+  using listening = new DisposableStack();
+  if (sources.length > 0) {
+    const tell = (record: Telemetry): void =>
+      emit({ type: "telemetry", chunk: null, phase: "install", record });
+    listening.use(sandbox.onTelemetry(tell, { sources }));
+  }
+  try {
+    await runInstall(sandbox, instance, emit, signal);
+  } finally {
+    if (sources.length > 0 && sandbox.endReason === undefined) await sandbox.drainTelemetry().catch(() => {});
+  }
+}
+
+const ON_THE_NETWORK: ReadonlySet<TelemetrySource> = new Set(["nflog", "sink", "dns", "proxy"]);
+
+/** What guard stopped has no verdict: whatever the tests would say, it is no solution. */
+const UNJUDGED: ReadonlySet<Termination> = new Set(["environment-fault", "cancelled", "stopped-by-guard"]);
+
+async function verifyInPhase(
+  sandbox: Sandbox,
+  instance: Instance,
+  emit: (event: Event) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  // The agent's programs get nothing of the verifier's network.
+  if (instance.networkPhases?.verifier !== undefined) await sandbox.killAgentProcesses(signal);
+  const changed = await enterPhase(sandbox, instance, { from: "agent", to: "verifier", chunk: null }, signal);
+  if (changed !== null) emit(changed);
+  emit({ type: "verdict", verdict: await verify(sandbox, instance, signal) });
 }
 
 function modelFor(deps: EpisodeDeps, request: EpisodeRequest): Model {

@@ -4,6 +4,7 @@ import { type FilterSettings, rejectionOf } from "@ale/data";
 import type { EpisodeDeps, FinishedEpisode } from "./episode.ts";
 import { type Actor, runEpisode } from "./episode.ts";
 import { semaphore } from "./semaphore.ts";
+import type { Watch } from "./watch.ts";
 
 /**
  * Rolls out groups: several episodes of each of several tasks, all in flight at once up to a bound. An episode that the filter
@@ -29,6 +30,7 @@ export interface RolloutRequest {
   readonly concurrency: number;
   readonly maxRerolls: number;
   readonly filter: FilterSettings;
+  readonly watch?: Watch;
   readonly onEpisode?: (episode: FinishedEpisode) => void;
 }
 
@@ -62,6 +64,7 @@ export async function rolloutGroups(
             run: request.run,
             group: group.group,
             actor: request.actor(group.group, member, attempt),
+            ...(request.watch === undefined ? {} : { watch: request.watch }),
           },
           either,
         ),

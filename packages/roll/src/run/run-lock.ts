@@ -1,6 +1,6 @@
-import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { AleError } from "@ale/core";
+import { AleError, processStart } from "@ale/core";
 import { z } from "zod";
 
 /**
@@ -16,7 +16,7 @@ const FILE = "lock.json";
 export function lockRun(directory: string): Disposable {
   mkdirSync(directory, { recursive: true });
   const path = join(directory, FILE);
-  const self: Owner = { pid: process.pid, start: startOf(process.pid) ?? "" };
+  const self: Owner = { pid: process.pid, start: processStart(process.pid) ?? "" };
   for (;;) {
     if (created(path, self)) return { [Symbol.dispose]: () => unlinkSync(path) };
     const owner = ownerOf(path);
@@ -26,7 +26,7 @@ export function lockRun(directory: string): Disposable {
       throw new AleError("run-busy", `process ${owner.pid} is working on ${directory}`, {
         next: "wait for it, or give this run another name (--run NAME)",
       });
-    remove(path);
+    rmSync(path, { force: true });
   }
 }
 
@@ -59,24 +59,4 @@ function ownerOf(path: string): Owner | null {
   }
 }
 
-function remove(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "ENOENT") throw cause;
-  }
-}
-
-/** A pid is used again after a while; together with its start time it is not. */
-const isAlive = (owner: Owner): boolean => startOf(owner.pid) === owner.start;
-
-/** Start time in clock ticks since boot (proc(5), field 22 of stat); null when there is no such process. */
-function startOf(pid: number): string | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The command name may hold spaces and brackets; fields are counted from behind the last bracket.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? null;
-  } catch {
-    return null;
-  }
-}
+const isAlive = (owner: Owner): boolean => processStart(owner.pid) === owner.start;

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { cpSync, existsSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { AleError } from "@ale/core";
+import { type Approvers, watchOf } from "../recipe/guarding.ts";
 import { type Recipe, recipeHash, type Stage } from "../recipe/recipe.ts";
 import type { EpisodeDeps } from "../rollout/episode.ts";
 import { familiesOf } from "../rollout/tasks.ts";
@@ -24,6 +25,10 @@ export interface RunRequest {
   readonly run: string;
   readonly directory: string;
   readonly modelDirectory: string;
+  /** What the recipe's rule packs are relative to. Default: the working directory. */
+  readonly recipeDirectory?: string;
+  /** Who approves calls where the recipe asks for it. Default: nobody. */
+  readonly approvers?: Approvers;
   /** Engine path of weights to begin with instead of the model's own. */
   readonly startFrom?: string;
   /** Groups of token ids that renaming permutes: names, numbers. */
@@ -44,6 +49,14 @@ export async function runRecipe(request: RunRequest, deps: RunDeps, signal: Abor
   using _lock = lockRun(directory);
   let state = resumedState(request);
   const secretSalt = secretSaltOf(directory);
+  // Read once, before anything costs time: a rule pack that is wrong is wrong at the start.
+  const watches = recipe.stages.map((stage) =>
+    watchOf(
+      stage.type === "sft" ? undefined : stage.safety,
+      request.recipeDirectory ?? ".",
+      request.approvers,
+    ),
+  );
   const learner = await deps.open(state.checkpoint ?? request.startFrom ?? null, signal);
   const metrics = metricsFile(directory);
   const commit = (change: Partial<RunState>): void => {
@@ -72,6 +85,7 @@ export async function runRecipe(request: RunRequest, deps: RunDeps, signal: Abor
       stageIndex: index,
       concurrency: recipe.concurrency,
       secretSalt,
+      watch: watches[index]!,
       families: familiesOf,
       state: () => state,
       commit,

@@ -3,10 +3,12 @@ import { COPIED_NUMBERS, NAMES } from "@ale/bench";
 import { AleError, EpisodeIndex, openEpisodeStore, systemClock, systemIds } from "@ale/core";
 import { nanoProfile, standardProfile } from "@ale/flow";
 import { type Codec, loadCodec, type Upstream } from "@ale/gateway";
-import { openOciDriver, type SandboxDriver } from "@ale/rock";
+import { approvalsOf } from "@ale/guard";
+import { BASE_IMAGE, openOciDriver, resolveImage, type SandboxDriver } from "@ale/rock";
 import { locateEngine } from "../engine/locate.ts";
 import { startEngine } from "../engine/process.ts";
 import { connectTinker, type TinkerSession } from "../engine/tinker-client.ts";
+import type { Approvers } from "../recipe/guarding.ts";
 import type { Recipe } from "../recipe/recipe.ts";
 import type { EpisodeDeps } from "../rollout/episode.ts";
 import type { ProgressEvent } from "../stages/context.ts";
@@ -39,6 +41,10 @@ export interface TrainRequest {
   readonly run: string;
   /** Absolute path of the model that the recipe starts from. */
   readonly modelDirectory: string;
+  /** What the recipe's rule packs are relative to. Default: the working directory. */
+  readonly recipeDirectory?: string;
+  /** Who approves calls where the recipe asks for it. Default: whoever answers the approvals of the home. */
+  readonly approvers?: Approvers;
   /** Engine path of weights to begin with instead of the model's own. */
   readonly startFrom?: string;
   readonly onProgress: (event: ProgressEvent) => void;
@@ -51,6 +57,8 @@ export interface WorkbenchOptions {
   /** Where the engine keeps checkpoints. */
   readonly stateDir: string;
   readonly threads?: number;
+  /** Limits that need not hold where the host cannot enforce them (see the driver's option). */
+  readonly unenforced?: readonly ("memory" | "cpu")[];
 }
 
 export const runDirectory = (home: string, run: string): string => join(home, "runs", run);
@@ -60,8 +68,10 @@ export async function openWorkbench(options: WorkbenchOptions, signal?: AbortSig
   const { home } = options;
   const located = locateEngine(home);
   if (!located.ok) throw located.error;
+  // Told before the engine takes its seconds to start, and before a run leaves anything behind.
+  resolveImage(home, BASE_IMAGE);
   await using cleanup = new AsyncDisposableStack();
-  const driver = cleanup.use(openOciDriver({ home }));
+  const driver = cleanup.use(openOciDriver({ home, unenforced: options.unenforced ?? [] }));
   await driver.reap();
   const engine = await startEngine(
     {
@@ -119,7 +129,13 @@ export async function openWorkbench(options: WorkbenchOptions, signal?: AbortSig
         group.flatMap((word) => deps.codec.encode(word)),
       );
       const state = await runRecipe(
-        { ...request, recipe, directory, interchangeable },
+        {
+          approvers: (timeoutMs) => approvalsOf(home, timeoutMs),
+          ...request,
+          recipe,
+          directory,
+          interchangeable,
+        },
         { ...deps, open },
         trainSignal,
       );

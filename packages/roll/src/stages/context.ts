@@ -1,6 +1,7 @@
 import type { Family } from "@ale/bench";
 import type { EpisodeDeps } from "../rollout/episode.ts";
 import type { FamilyChoice } from "../rollout/tasks.ts";
+import type { Watch } from "../rollout/watch.ts";
 import type { RunState, SftProgress } from "../run/run-state.ts";
 import type { Learner } from "./learner.ts";
 
@@ -14,6 +15,8 @@ export interface StageContext {
   readonly concurrency: number;
   /** Salt of the secret split; drawn at random when the run begins. */
   readonly secretSalt: string;
+  /** How the episodes of this stage are watched. */
+  readonly watch: Watch;
   readonly families: (choice: FamilyChoice) => readonly Family[];
   readonly state: () => RunState;
   readonly commit: (change: Partial<RunState>) => void;

@@ -1,12 +1,11 @@
 import { seedOf } from "@ale/core";
-import { defaultFilter } from "@ale/data";
 import type { EvaluateStage } from "../recipe/recipe.ts";
-import { rolloutGroups, trajectoriesOf } from "../rollout/group-rollout.ts";
+import { trajectoriesOf } from "../rollout/group-rollout.ts";
 import { evaluationTasks } from "../rollout/tasks.ts";
 import { figuresByFamily, figuresOf, passed } from "../run/figures.ts";
-import { recoverEpisodes } from "../run/recover.ts";
 import type { EvaluationResult } from "../run/run-state.ts";
 import type { StageContext } from "./context.ts";
+import { oneEach } from "./one-each.ts";
 
 /** One episode on each task of a fixed set. Episodes whose environment failed are tried again; what remains refused is left out of n. */
 export async function evaluate(
@@ -23,20 +22,13 @@ export async function evaluate(
     stage.tasks,
     context.secretSalt,
   );
-  const prefix = `s${context.stageIndex}/eval`;
-  const recovered = await recoverEpisodes(deps.store, context.run, prefix, version);
   const upstream = await context.learner.sampler(version, signal);
-  let done = 0;
-  const result = await rolloutGroups(
-    deps,
+  const result = await oneEach(
+    context,
     {
-      groups: tasks.map((task, i) => ({
-        task,
-        group: `${prefix}/${i}`,
-        finished: recovered.get(`${prefix}/${i}`) ?? [],
-      })),
-      episodesPerGroup: 1,
-      run: context.run,
+      tasks,
+      prefix: `s${context.stageIndex}/eval`,
+      version,
       purpose: "eval",
       actor: (group, member, attempt) => ({
         type: "policy",
@@ -45,16 +37,8 @@ export async function evaluate(
         seed: seedOf(`${seed}/${group}/${member}/${attempt}`),
       }),
       concurrency: context.concurrency,
-      maxRerolls: 3,
-      filter: defaultFilter,
-      onEpisode: () =>
-        context.progress({
-          type: "tick",
-          label: `evaluate ${stage.label}`,
-          done: ++done,
-          total: tasks.length,
-          note: "",
-        }),
+      watch: context.watch,
+      label: `evaluate ${stage.label}`,
     },
     signal,
   );

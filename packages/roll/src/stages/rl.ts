@@ -5,7 +5,7 @@ import type { FinishedEpisode } from "../rollout/episode.ts";
 import { rolloutGroups } from "../rollout/group-rollout.ts";
 import { roundTasks } from "../rollout/tasks.ts";
 import { figuresByFamily, figuresOf } from "../run/figures.ts";
-import { recoverEpisodes } from "../run/recover.ts";
+import { type Recovered, recoverEpisodes } from "../run/recover.ts";
 import type { RoundMetrics } from "../run/run-state.ts";
 import type { StageContext } from "./context.ts";
 import { updatePolicy } from "./update.ts";
@@ -16,8 +16,19 @@ import { updatePolicy } from "./update.ts";
  * trained on again.
  */
 export async function reinforce(context: StageContext, stage: RlStage, signal: AbortSignal): Promise<void> {
-  for (let round = context.state().step; round < stage.rounds; round++) {
-    const metrics = await oneRound(context, stage, round, signal);
+  const first = context.state().step;
+  for (let round = first; round < stage.rounds; round++) {
+    // Only the round in which an earlier sitting was interrupted has episodes already.
+    const recovered =
+      round === first
+        ? await recoverEpisodes(
+            context.deps.store,
+            context.run,
+            prefixOf(context, round),
+            context.state().version,
+          )
+        : NONE;
+    const metrics = await oneRound(context, stage, round, recovered, signal);
     const { figures } = metrics;
     context.progress({
       type: "tick",
@@ -29,16 +40,22 @@ export async function reinforce(context: StageContext, stage: RlStage, signal: A
   }
 }
 
+const NONE: Recovered = new Map();
+
+const prefixOf = ({ stageIndex }: StageContext, round: number): string =>
+  `s${stageIndex}/r${String(round).padStart(4, "0")}`;
+
 async function oneRound(
   context: StageContext,
   stage: RlStage,
   round: number,
+  recovered: Recovered,
   signal: AbortSignal,
 ): Promise<RoundMetrics> {
   const { deps, learner, seed, stageIndex } = context;
   const clock = deps.clock;
   const version = context.state().version;
-  const prefix = `s${stageIndex}/r${String(round).padStart(4, "0")}`;
+  const prefix = prefixOf(context, round);
 
   const t0 = clock.monotonicMs();
   const upstream = await learner.sampler(version, signal);
@@ -49,7 +66,6 @@ async function oneRound(
     round,
     stage.instancesPerRound,
   );
-  const recovered = await recoverEpisodes(deps.store, context.run, prefix, version);
   const rollout = await rolloutGroups(
     deps,
     {
@@ -70,6 +86,7 @@ async function oneRound(
       concurrency: context.concurrency,
       maxRerolls: stage.maxRerolls,
       filter: { ...defaultFilter, malformedShare: stage.malformedShare },
+      watch: context.watch,
     },
     signal,
   );

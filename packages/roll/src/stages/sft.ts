@@ -1,13 +1,13 @@
 import { digestOf, seededRandom, seedOf } from "@ale/core";
-import { defaultFilter, renamed, type SftExample, sftExamplesOf, shuffledBatches } from "@ale/data";
+import { renamed, type SftExample, sftExamplesOf, shuffledBatches } from "@ale/data";
+import { sftWeights } from "../algorithms/sft.ts";
 import type { Adam, SftStage } from "../recipe/recipe.ts";
-import { rolloutGroups } from "../rollout/group-rollout.ts";
 import { demonstrationTasks } from "../rollout/tasks.ts";
 import { passed } from "../run/figures.ts";
-import { recoverEpisodes } from "../run/recover.ts";
 import type { SftResult } from "../run/run-state.ts";
 import type { StageContext } from "./context.ts";
 import type { WeightedSequence } from "./learner.ts";
+import { oneEach } from "./one-each.ts";
 
 /** Supervised warm start: noisy-expert episodes in real sandboxes, error-masked, renamed, a fixed number of optimiser steps. */
 export async function sft(
@@ -77,19 +77,12 @@ async function demonstrate(
 ): Promise<Demonstrations> {
   const { episodes, families, noise, shortcutRate } = stage.demonstrations;
   const tasks = demonstrationTasks(context.families(families), episodes);
-  const prefix = `s${context.stageIndex}/demo`;
-  const recovered = await recoverEpisodes(context.deps.store, context.run, prefix, null);
-  let done = 0;
-  const result = await rolloutGroups(
-    context.deps,
+  const result = await oneEach(
+    context,
     {
-      groups: tasks.map((task, i) => ({
-        task,
-        group: `${prefix}/${i}`,
-        finished: recovered.get(`${prefix}/${i}`) ?? [],
-      })),
-      episodesPerGroup: 1,
-      run: context.run,
+      tasks,
+      prefix: `s${context.stageIndex}/demo`,
+      version: null,
       purpose: "demo",
       actor: (group, member, attempt) => ({
         type: "expert",
@@ -98,16 +91,7 @@ async function demonstrate(
         random: seededRandom(seedOf(`${context.seed}/${group}/${member}/${attempt}`)),
       }),
       concurrency: Math.min(context.concurrency, 16),
-      maxRerolls: 3,
-      filter: defaultFilter,
-      onEpisode: () =>
-        context.progress({
-          type: "tick",
-          label: "demonstrations",
-          done: ++done,
-          total: tasks.length,
-          note: "",
-        }),
+      label: "demonstrations",
     },
     signal,
   );
@@ -128,13 +112,9 @@ async function demonstrate(
 
 function weightedBatch(batch: readonly SftExample[]): { sequences: WeightedSequence[]; learnt: number } {
   const learnt = batch.reduce((sum, example) => sum + example.learntTokens, 0);
-  const weight = learnt === 0 ? 0 : 1 / learnt; // Eq. 1: one mean over the tokens that are learnt
   return {
     learnt,
-    sequences: batch.map((example) => ({
-      tokens: example.tokens,
-      weights: example.mask.map((bit) => bit * weight),
-    })),
+    sequences: batch.map(({ tokens, mask }) => ({ tokens, weights: sftWeights(mask, learnt) })),
   };
 }
 

@@ -2,6 +2,7 @@ import { type Chunk, type Clock, segmentsOf, type Trajectory, tokensOf } from "@
 import { type PenaltyPolicy, penaltyOf } from "@ale/guard";
 import { type Algorithm, needsThetaLogprobs, tokenWeights } from "../algorithms/algorithm.ts";
 import type { LearningChunk, LearningTrajectory } from "../algorithms/trajectory.ts";
+import { layOut } from "../engine/datum.ts";
 import type { RlStage } from "../recipe/recipe.ts";
 import type { Learner, WeightedSequence } from "./learner.ts";
 
@@ -110,14 +111,14 @@ async function prepare(
 
 type Outcome = Pick<LearningTrajectory, "rFinal" | "chunkReturns">;
 
-/** The reward that learning sees: the verifier's, unless guard's penalty overrides it. */
+/** The reward that learning sees: the verifier's, unless guard's penalty overrides it or the return of some chunks. */
 function outcomeOf(trajectory: Trajectory, policy: PenaltyPolicy): Outcome {
   const reward = trajectory.verdict?.reward ?? 0;
   const penalty = penaltyOf(policy, trajectory.alerts, trajectory.chunks.length);
-  if (penalty.kind === "unchanged") return { rFinal: reward >= 1 ? reward : 0 };
-  return penalty.chunkReturns === null
-    ? { rFinal: penalty.terminalReward }
-    : { rFinal: penalty.terminalReward, chunkReturns: penalty.chunkReturns };
+  const rFinal = penalty.kind === "override" ? penalty.terminalReward : reward >= 1 ? reward : 0;
+  return penalty.kind === "unchanged" || penalty.chunkReturns === null
+    ? { rFinal }
+    : { rFinal, chunkReturns: penalty.chunkReturns };
 }
 
 const canLearn = (outcome: Outcome, algorithm: Algorithm): boolean =>
@@ -192,11 +193,12 @@ function weightedSequences(
   trajectory: Trajectory,
   chunkWeights: readonly (readonly number[])[],
 ): WeightedSequence[] {
-  let k = 0;
-  return segmentsOf(trajectory.chunks).map((segment) => ({
-    tokens: tokensOf(segment),
-    weights: segment.flatMap((chunk) => [...chunk.contextTokens.map(() => 0), ...chunkWeights[k++]!]),
-  }));
+  let next = 0;
+  return segmentsOf(trajectory.chunks).map((segment) => {
+    const from = next;
+    next += segment.length;
+    return layOut(segment, chunkWeights.slice(from, next));
+  });
 }
 
 /** `count` slices of nearly equal length, in order; fewer when there are not enough items. */

@@ -1,4 +1,4 @@
-import { AleError } from "@ale/core";
+import { AleError, NetworkPolicy } from "@ale/core";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { AppPlugin } from "../../server/app.ts";
@@ -34,6 +34,7 @@ type CreateBody = z.infer<typeof CreateBody>;
 /** Becomes the sandbox's id. */
 const ID_KEY = "ap-sandbox-id";
 const METADATA = "e2b.";
+const OPEN = NetworkPolicy.parse({ mode: "open" });
 const MIB = 2 ** 20;
 const ENVD = "0.1.0";
 
@@ -101,10 +102,6 @@ export function e2bApi(options: CompatOptions = {}): AppPlugin {
 }
 
 function createRequestOf(body: CreateBody): CreateRequest {
-  if (body.allow_internet_access === true)
-    throw new AleError("request-invalid", "sandboxes of this server have no access to the internet", {
-      next: "set allow_internet_access to false",
-    });
   const lifetimeMs = Math.ceil(body.timeout / 60) * 60_000;
   const id = body.metadata[ID_KEY];
   const labels = Object.entries(body.metadata).map(([key, value]) => [METADATA + key, value]);
@@ -114,7 +111,8 @@ function createRequestOf(body: CreateBody): CreateRequest {
       image: body.templateID,
       files: [],
       limits: { ...LIMITS, lifetimeMs },
-      network: { mode: "none" },
+      // Refused by the service unless its operator allows the mode by name.
+      network: body.allow_internet_access === true ? OPEN : { mode: "none" },
       env: body.envVars,
       labels: Object.fromEntries(labels),
     },

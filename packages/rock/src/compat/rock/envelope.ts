@@ -59,6 +59,8 @@ const CALLERS: ReadonlySet<string> = new Set([
   "id-taken",
   "limits-above-host",
   "quota-exceeded",
+  "network-refused",
+  "network-unsupported",
   "too-many-creations",
   "image-unknown",
   "image-reference",

@@ -3,15 +3,17 @@
 # carry a 32-bit length (control.ts is the other end). When the driver goes away, fd 0 ends and so does everything here, because
 # the kernel ends a pid namespace with its first process. It loads no module: it has to start in milliseconds, from perl alone.
 #
-# The parts are joined in the order base, streams, processes, programs, shells, links, main. This one: frames, and the loop's parts.
+# What a first program needs (base, streams, processes, programs, main) is compiled at once; every other part when something of it is
+# first asked for, because compiling all of it takes as long as starting a process. What parts share are therefore package variables.
+# This one: parts, frames, and what the loop consists of.
 $0 = 'init';
 forget_arguments();
 $SIG{PIPE} = 'IGNORE';
 binmode STDIN; binmode STDOUT;
 
-# SYS: numbers of system calls by name. %jobs: by id, what runs for the driver (see programs and shells).
-my ($SYS, $signals, %handlers, %jobs);
-my ($EINTR, $EIO, $EAGAIN, $EINPROGRESS, $WNOHANG, $FIONREAD) = (4, 5, 11, 115, 1, 0x541B);
+# SYS: numbers of system calls by name. %jobs: by id, what runs for the driver (see programs and shells); %links: connections.
+our ($SYS, $signals, %handlers, %jobs, %links);
+our ($EINTR, $EIO, $EAGAIN, $EINPROGRESS, $WNOHANG, $FIONREAD) = (4, 5, 11, 115, 1, 0x541B);
 
 # The kernel shows everybody the arguments of PID 1: its loader's, and this program. Setting $0 reaches perl's own only.
 sub forget_arguments {
@@ -21,6 +23,28 @@ sub forget_arguments {
   open(my $memory, '+<', '/proc/self/mem') or return;
   sysseek($memory, $start, 0) && syswrite($memory, pack('a' . ($end - $start), 'init'));
 }
+
+# Texts of parts that are not compiled yet.
+our @LATER;
+
+sub compile_what_has {
+  my ($definition) = @_;
+  my ($at) = grep { $LATER[$_] =~ $definition } 0 .. $#LATER;
+  return 0 if !defined $at;
+  my ($part) = splice(@LATER, $at, 1);
+  eval "$part\n1" or die $@;
+}
+
+sub AUTOLOAD {
+  my ($name) = our $AUTOLOAD =~ /(\w+)$/;
+  compile_what_has(qr/^sub \Q$name\E\b/m) or die "there is no $name\n";
+  goto &$name;
+}
+
+sub handler { my ($type) = @_; compile_what_has(qr/^\$handlers\{'?\Q$type\E'?\}/m) if !$handlers{$type}; $handlers{$type} }
+
+# Whatever has streams and a feed under an id.
+sub flowing { $jobs{$_[0]} || $links{$_[0]} }
 
 sub clock { my $t = pack('q2', 0, 0); syscall($SYS->{clock_gettime}, $_[0], $t); my ($s, $n) = unpack('q2', $t); $s + $n / 1e9 }
 sub now { clock(1) }
@@ -37,7 +61,7 @@ sub send_frame {
 
 # --- the loop's parts: what is watched, and what is called when it is ready ---------------------------------------------------
 
-my ($READS, $WRITES, %on_read, %on_write) = ('', '');
+our ($READS, $WRITES, %on_read, %on_write) = ('', '');
 
 sub on_read { my ($handle, $do) = @_; my $fd = fileno $handle; $on_read{$fd} = $do; vec($READS, $fd, 1) = 1 }
 sub on_write { my ($handle, $do) = @_; my $fd = fileno $handle; $on_write{$fd} = $do; vec($WRITES, $fd, 1) = 1 }

@@ -1,10 +1,5 @@
 # --- links: connections to what listens on the sandbox's loopback ----------------------------------------------------------------------
 
-my %links; # by id
-
-# Whatever has streams and a feed under an id.
-sub flowing { $jobs{$_[0]} || $links{$_[0]} }
-
 $handlers{connect} = sub {
   my ($id, $port, $credit) = @_;
   return if flowing($id);

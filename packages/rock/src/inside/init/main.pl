@@ -1,5 +1,7 @@
 # --- requests, and the loop -------------------------------------------------------------------------------------------------------------
 
+our (%shell_of, $SHELL_SCRIPT, @OWN_BASH); # by pid; what shells begin with; our own bash's arguments
+
 $handlers{start} = sub {
   my ($numbers, $script, @bash) = @_;
   my %numbers = split ' ', $numbers;
@@ -24,18 +26,26 @@ sub reap {
   }
 }
 
-# kill(-1) as PID 1 reaches every other process of the namespace at once, so nothing can fork its way out.
-$handlers{killall} = sub {
-  my ($id) = @_;
-  for my $job (values %jobs) { mark_ending($job, 'killed') if !defined $job->{status} }
-  for (1 .. 2000) {
-    kill 9, -1;
-    reap();
-    last if !process_table();
-    select(undef, undef, undef, 0.001);
+sub expire {
+  my $now = now();
+  for my $job (grep { !defined $_->{status} } values %jobs) {
+    if ($job->{ending}) { insist($job, $now) }
+    elsif ($now >= $job->{deadline}) { begin_end($job, 'timeout') }
   }
-  send_frame('ok', $id);
-};
+}
+
+# Seconds until something has to be done; undef where nothing is to come.
+sub next_wait {
+  my $soonest;
+  for my $job (values %jobs) {
+    next if defined $job->{status};
+    my $at = !$job->{ending} ? $job->{deadline} : now() + 0.01;
+    $soonest = $at if !defined $soonest || $at < $soonest;
+  }
+  return undef if !defined $soonest;
+  my $wait = $soonest - now();
+  $wait < 0 ? 0 : $wait;
+}
 
 # The starter may have read further than to here.
 my $inbox = $INBOX // '';
@@ -55,7 +65,7 @@ sub serve {
     my ($type, @fields) = eval { unpack('(N/a*)*', substr($inbox, 4, $length)) };
     substr($inbox, 0, 4 + $length) = '';
     # A request that cannot be served must not end everything that runs.
-    eval { $handlers{$type}->(@fields); 1 } or print STDERR "request failed: $@";
+    eval { handler($type)->(@fields); 1 } or print STDERR "request failed: $@";
   }
 }
 

@@ -1,6 +1,6 @@
 # --- programs: run to their end and told about as a whole (`collect`), or passed on while they run (`stream`) ---------------------------
 
-my %program_of; # by pid, those that have not been waited for
+our %program_of; # by pid, those that have not been waited for
 
 # `input`: `none`, `given` (all of stdin is here) or `open` (more follows). `size`: "rows cols" of a terminal, or nothing.
 $handlers{run} = sub {
@@ -43,14 +43,6 @@ sub on_pipes {
   { in => $in_r, out => $out_w, err => $err_w };
 }
 
-sub on_terminal {
-  my ($job, $size) = @_;
-  my ($master, $slave) = terminal($job->{who}) or return;
-  resize_terminal($master, split ' ', $size);
-  @$job{qw(from_out to_in)} = ($master, $master);
-  { in => $slave, out => $slave, err => $slave };
-}
-
 # In the child, up to the program itself.
 sub begin_program {
   my ($job, $ends, $cwd) = @_;
@@ -77,22 +69,6 @@ sub open_streams {
   push_feed($job->{in}, $stdin, $input eq 'given' && !$job->{tty});
 }
 
-# Exec closed the pipe, or the child said why there was none. Only then does the driver hear of the program.
-sub announce {
-  my ($job) = @_;
-  my $complaints = delete $job->{complaints} or return;
-  sysread($complaints, my $why, 4096);
-  shut($complaints);
-  if (!length $why) {
-    send_frame('started', $job->{id}, $job->{pid});
-    $job->{$_} && watch_stream($job->{$_}) for qw(out err);
-    return;
-  }
-  chomp $why;
-  send_frame('fail', $job->{id}, $why);
-  forget_program($job);
-}
-
 sub forget_program {
   my ($job) = @_;
   delete $jobs{$job->{id}};
@@ -105,9 +81,9 @@ sub forget_program {
 sub program_exited {
   my ($job, $status) = @_;
   # An interrupt is enough for a program to end, but not for its daemons to go.
-  end_for_good(processes_of($job)) if $job->{ending};
+  end_for_good($job) if $job->{ending};
   $job->{status} = $status;
-  announce($job);
+  announce($job) if $job->{complaints};
   end_feed($job->{in}) if $job->{in};
   for my $name (qw(out err)) { read_the_rest($job->{$name}) if $job->{$name} }
   finish_program($job);
@@ -129,28 +105,3 @@ sub finish_program {
   else { send_frame('done', $job->{id}, code_of($job->{status}), @killed, 0, 0, map { settle($_->{sink}) } @$job{qw(out err)}) }
   forget_program($job);
 }
-
-$handlers{cancel} = sub { my ($id) = @_; begin_end($jobs{$id}, 'cancelled') if $jobs{$id} };
-$handlers{credit} = sub { my ($id, $name, $bytes) = @_; my $job = flowing($id) or return; add_credit($job->{$name}, $bytes) };
-$handlers{drop} = sub { my ($id, $name) = @_; my $job = flowing($id) or return; drop_stream($job->{$name}) };
-
-$handlers{write} = sub {
-  my ($id, $bytes, $last) = @_;
-  my $job = flowing($id) or return;
-  return if !$job->{in};
-  # A terminal's end of input is a character; whoever hangs up would end the program.
-  if ($job->{tty} && $last) { push_feed($job->{in}, "$bytes\x04") }
-  else { push_feed($job->{in}, $bytes, $last) }
-};
-
-$handlers{signal} = sub {
-  my ($id, $number) = @_;
-  my $job = $jobs{$id};
-  kill $number, -$job->{pid} if $job && !defined $job->{status};
-};
-
-$handlers{resize} = sub {
-  my ($id, $rows, $cols) = @_;
-  my $job = $jobs{$id};
-  resize_terminal($job->{out}{from}, $rows, $cols) if $job && $job->{tty} && !defined $job->{status};
-};

@@ -1,8 +1,6 @@
 # --- shells: each runs one command at a time, and what it keeps between them is what a session is ---------------------------------------
 
-my (%shells, %shell_of, $SHELL_SCRIPT, @OWN_BASH, %bash_version); # by the session's id; by pid; our own bash's arguments; by path
-
-sub known_pids { (keys %program_of, keys %shell_of) }
+my (%shells, %bash_version); # by the session's id; by path
 
 # With `check` the shell starts at once and its failure is the answer; else with its first command.
 $handlers{session} = sub {
@@ -90,10 +88,16 @@ $handlers{shell} = sub {
   # `set -e` that would end the shell.
   my $length = length $command;
   write_all($shell->{cmd}, "LC_ALL=C IFS= builtin read -r -N $length -u 9 __ale_command || builtin exit 126\n"
-    . "builtin printf 'begun %s\\n' $nonce >&8; [[ \$- == *e* ]] || __ale_status \"\$__ale_last\"; builtin eval \"\$__ale_command\" </dev/null >&7 2>&7 7>&- 8>&- 9<&-\n"
-    . "__ale_last=\$? __ale_command='builtin exit 126'; builtin printf '%d %s\\n' \"\$__ale_last\" $nonce >&8\n");
+    . "__ale_in=1 __ale_cut=; builtin printf 'begun %s\\n' $nonce >&8; [[ \$- == *e* ]] || __ale_status \"\$__ale_last\"; builtin eval \"\$__ale_command\" </dev/null >&7 2>&7 7>&- 8>&- 9<&-\n"
+    . last_line('$?', $nonce));
   push_feed($job->{in}, $command, 1);
 };
+
+# The line with which the shell says that the command with this nonce has ended, and how. `status`: where it was not cut short.
+sub last_line {
+  my ($status, $nonce) = @_;
+  "__ale_last=\${__ale_cut:-$status} __ale_in= __ale_cut= __ale_command='builtin exit 126'; builtin printf '%d %s\\n' \"\$__ale_last\" $nonce >&8\n";
+}
 
 # The shell writes down what it is (session.sh says how), to us and not into the output of what it has in the background.
 $handlers{capture} = sub {
@@ -104,7 +108,7 @@ $handlers{capture} = sub {
   $jobs{$id} = $shell->{job} = { id => $id, shell => $shell, nonce => $nonce, pid => $shell->{pid}, uid => $shell->{who}[0],
     deadline => now() + $timeout / 1000, state => sink(2 * $limit) };
   write_all($shell->{cmd}, "builtin printf 'state %s\\n' $nonce >&8; __ale_state >&8; builtin printf '\\nbegun %s\\n' $nonce >&8\n"
-    . "builtin printf '%d %s\\n' \"\$__ale_last\" $nonce >&8\n");
+    . last_line('$__ale_last', $nonce));
 };
 
 # The shell says that a command has begun or ended. Only a line with the command's own nonce counts.
@@ -126,13 +130,14 @@ sub read_control {
   $shell->{buffer} = '';
 }
 
-# An interrupt may hit the shell when it is about to say that the command has ended. So it is asked to say it again.
+# An interrupt, and what the shell's trap makes of it, may each hit the shell when it is about to say that the command has ended. So it is
+# asked to say it again. A shell that reads nothing must not keep us from writing: the rest of many interrupts only reach its children.
 sub interrupt_shell {
   my ($job) = @_;
   return if !$job->{begun};
-  kill_job($job, 2);
-  write_all($job->{shell}{cmd}, "__ale_command='builtin exit 126'; builtin printf '%d %s\\n' \"\$__ale_last\" $job->{nonce} >&8\n")
-    if !$job->{asked_again}++;
+  return kill(2, processes_of($job)) if $job->{asked_again}++ >= 50;
+  interrupt_job($job);
+  write_all($job->{shell}{cmd}, last_line('$__ale_last', $job->{nonce}) x 2);
 }
 
 sub finish_command {
@@ -140,7 +145,8 @@ sub finish_command {
   my $shell = $job->{shell};
   my $ending = $job->{ending} || '';
   # What an interrupt leaves in the background may stay; what runs out of time has to go, its daemons too.
-  end_for_good(processes_of($job)) if $ending && ($ending ne 'interrupted' || $job->{forced});
+  if ($ending && ($ending ne 'interrupted' || $job->{forced})) { end_for_good($job) }
+  elsif ($ending) { for (1 .. 50) { last if !interrupt_deaf($job); select(undef, undef, undef, 0.002) } }
   # A command that was not read to its end would be taken for the next one.
   kill 9, $job->{pid} if $job->{in} && !$job->{in}{over} && $shell->{pid};
   end_feed($job->{in}) if $job->{in};

@@ -4,6 +4,7 @@ import type { SandboxSpec } from "../../port/sandbox.ts";
 import {
   GetQuery,
   ListQuery,
+  NetworkBody,
   SandboxCreate,
   SandboxList,
   SandboxParams,
@@ -124,6 +125,29 @@ export function sandboxRoutes(app: App, context: AppContext): void {
       },
       async (request) => viewOf(await service[change](request.caller.tenant, request.params.sandboxId)),
     );
+
+  app.put(
+    "/sandboxes/:sandboxId/network",
+    {
+      config: { scope: "sandbox:write" },
+      schema: {
+        tags,
+        summary: "Replace the network policy of a running sandbox",
+        description:
+          "Holds from the next connection on. Which modes may be asked for is the server's business.",
+        params: SandboxParams,
+        body: NetworkBody,
+        response: { 200: SandboxView, ...problems },
+      },
+    },
+    async (request, reply) => {
+      const { network, endOpen } = request.body;
+      const { tenant } = request.caller;
+      const signal = gone(request, reply, closing);
+      const { sandboxId } = request.params;
+      return viewOf(await service.setNetwork(tenant, sandboxId, network, { endOpen }, signal));
+    },
+  );
 
   app.delete(
     "/sandboxes/:sandboxId",

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { ForkOptions, SnapshotOptions } from "../../port/snapshot.ts";
+import type { SnapshotOptions } from "../../port/snapshot.ts";
 import {
   DiffQuery,
   DiffView,
@@ -13,6 +13,7 @@ import {
 } from "../../wire/file-schemas.ts";
 import { SandboxList, SandboxParams } from "../../wire/schemas.ts";
 import type { App, AppContext } from "../app.ts";
+import type { ForkChanges } from "../snapshot-desk.ts";
 import { gone } from "../streams.ts";
 import { viewOf } from "../view.ts";
 import { problems } from "./responses.ts";
@@ -103,7 +104,7 @@ export function snapshotRoutes(app: App, context: AppContext): void {
       const { tenant } = request.caller;
       const signal = gone(request, reply, closing);
       const { snapshotId } = request.params;
-      const forks = await service.fork(tenant, snapshotId, count, options as ForkOptions, signal);
+      const forks = await service.fork(tenant, snapshotId, count, options as ForkChanges, signal);
       return reply.code(201).send({ sandboxes: forks.map(viewOf) });
     },
   );

@@ -64,8 +64,14 @@ export function systemRoutes(
     },
     async () => {
       const capabilities = await service.driver.capabilities();
-      const { quota, network, trace, weaker } = capabilities;
-      const lists = { quota: [...quota], network: [...network], trace: [...trace], weaker: [...weaker] };
+      const { quota, network, trace, telemetry, weaker } = capabilities;
+      const lists = {
+        quota: [...quota],
+        network: network.filter((mode) => service.network.modes.includes(mode)),
+        trace: [...trace],
+        telemetry: [...telemetry],
+        weaker: [...weaker],
+      };
       return { ...capabilities, ...lists };
     },
   );

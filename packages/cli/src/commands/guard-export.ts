@@ -1,0 +1,68 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { bundleOf, EvidenceBundle, type EvidenceWitness } from "@ale/guard";
+import { defineUsage, parseArguments } from "../args.ts";
+import type { Action } from "../command.ts";
+import { EXIT } from "../exit-codes.ts";
+import { type ReadIncident, readIncident } from "../incidents.ts";
+import { renderEvidence } from "../report/evidence.ts";
+import { titlesOfRules } from "../rule-titles.ts";
+import { softwareVersions } from "../versions.ts";
+import { contradiction, witnessesOf } from "../witnesses.ts";
+
+/** `ale guard export`: an incident as two files that can be handed over. */
+
+const usage = defineUsage({
+  positionals: "ID",
+  options: {
+    out: {
+      type: "string",
+      value: "PATH",
+      help: "a folder, or the name of the HTML file (default: the working directory)",
+    },
+  },
+  notes: `
+Writes ID.html, one page that opens without a network and without scripts, and ID.json, the same as data: the exact lines of the log, the hash of
+every line, the whole log where it is small, and how to check all of it by hand. The page carries the JSON within it, so that either is enough.
+docs/reference/evidence-bundle.md describes the format. Check one with: ale guard verify FILE
+example: ale guard export last --out evidence/`,
+});
+
+export const guardExport: Action = {
+  usage,
+  async run(argv, io, signal) {
+    const { values, positionals } = parseArguments(usage, argv);
+    const read = await readIncident(io.home, positionals[0]!, signal);
+    const { ale, node } = await softwareVersions();
+    const bundle = bundleOf({
+      incident: read.incident,
+      log: { file: basename(read.log.path), bytes: read.bytes },
+      witness: await witnessOf(io.home, read),
+      alarms: { file: basename(read.alarms.path), bytes: read.alarms.bytes },
+      titleOf: titlesOfRules(),
+      made: { at: new Date().toISOString(), software: { ale, node } },
+    });
+    const text = `${JSON.stringify(bundle, null, 1)}\n`;
+    const html = htmlPath(values.out, bundle.incident.id);
+    const json = html.replace(/\.html$/, ".json");
+    await mkdir(dirname(html), { recursive: true });
+    await writeFile(json, text);
+    await writeFile(html, renderEvidence(EvidenceBundle.parse(JSON.parse(text)), text));
+    io.print(html);
+    io.print(json);
+    io.note(`check it with: ale guard verify ${html}`);
+    io.result({ ok: true, id: bundle.incident.id, html, json, digest: bundle.digest, head: bundle.log.head });
+    return EXIT.ok;
+  },
+};
+
+function htmlPath(out: string | undefined, id: string): string {
+  if (out === undefined) return resolve(`${id}.html`);
+  return out.endsWith(".html") ? resolve(out) : join(resolve(out), `${id}.html`);
+}
+
+async function witnessOf(home: string, { log, run }: ReadIncident): Promise<EvidenceWitness | null> {
+  const witness = (await witnessesOf(home, run)).get(log.path);
+  if (witness === undefined) return null;
+  return { run: witness.run, head: witness.head, contradiction: contradiction(witness, log) };
+}

@@ -1,0 +1,59 @@
+import type { Telemetry } from "@ale/core";
+import { defineUsage, parseArguments, wholeNumber } from "../args.ts";
+import type { Action } from "../command.ts";
+import { EXIT } from "../exit-codes.ts";
+import { withRock } from "../rock/client.ts";
+import { recordLine } from "../rock/record-line.ts";
+
+const usage = defineUsage({
+  positionals: "ID",
+  options: {
+    follow: { type: "boolean", short: "f", help: "until Ctrl-C, or until the sandbox has ended" },
+    seconds: { type: "string", value: "N", help: "how long to watch without --follow (default 5)" },
+    samples: { type: "boolean", help: "also what it uses, once a second" },
+  },
+  notes: `
+What happens in and around a sandbox from now on: programs that start, connections, names, refused system calls, changed files, limits. Nothing is
+collected while nobody watches, so that there is nothing to show of the past. With --json each record is a line of its own, and the last line says
+how many there were. Which sources this machine has: ale doctor.`,
+});
+
+export const rockEvents: Action = {
+  usage,
+  endsBySignal: true,
+  async run(argv, io, signal) {
+    const { values, positionals } = parseArguments(usage, argv);
+    const seconds = wholeNumber("--seconds", values.seconds, { min: 1, max: 86_400 }) ?? 5;
+    return withRock(io, async (client) => {
+      const box = await client.driver.attach(positionals[0]!);
+      let records = 0;
+      const tell = (record: Telemetry): void => {
+        if (record.kind === "resource.sample" && !values.samples) return;
+        records++;
+        io.row(record);
+        if (!io.json) io.print(recordLine(record, io.paint));
+      };
+      using _listening = box.onTelemetry(tell);
+      // Throws where the server refuses.
+      await box.drainTelemetry();
+      io.note(`watching ${box.id}${values.follow ? "; Ctrl-C ends it" : ` for ${seconds} s`}`);
+      const enough = values.follow ? box.ended : AbortSignal.timeout(seconds * 1_000);
+      // Nothing else keeps this process: a stream that is only listened to does not, nor does a signal.
+      const awake = setInterval(() => {}, 60_000);
+      await over(enough, signal).finally(() => clearInterval(awake));
+      if (box.endReason === undefined) await box.drainTelemetry();
+      io.result({ records, endReason: box.endReason ?? null });
+      return EXIT.ok;
+    });
+  },
+};
+
+/** Ctrl-C is how one stops watching, no failure. */
+function over(enough: Promise<unknown> | AbortSignal, signal: AbortSignal): Promise<unknown> {
+  const aborted = (one: AbortSignal): Promise<void> =>
+    new Promise((resolve) => {
+      if (one.aborted) resolve();
+      else one.addEventListener("abort", () => resolve(), { once: true });
+    });
+  return Promise.race([enough instanceof AbortSignal ? aborted(enough) : enough, aborted(signal)]);
+}

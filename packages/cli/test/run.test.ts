@@ -1,0 +1,103 @@
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { type EventOf, readEpisodeLog } from "@ale/core";
+import { approvalsOf } from "@ale/guard";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { EXIT } from "../src/exit-codes.ts";
+import { ale, type Outcome, removeHome, temporaryHome, whyNoLoop, workingHome } from "./support.ts";
+
+const MAIN = join(import.meta.dirname, "../src/main.ts");
+
+describe("ale run", () => {
+  it.each([
+    [["--task", "vault", "--ask", "bahs"], "did you mean bash?"],
+    [["--task", "vault", "--network", "open", "--allow", "pypi.org"], "--allow goes with"],
+    [["--task", "vault", "--rules", "/none.yml"], "/none.yml"],
+    [["--task", "vault", "--approve-within", "soon"], "--approve-within"],
+    [["--task", "vault", "--install", "true"], "--install goes with an instruction"],
+    [["do it", "--install-allow", "pypi.org"], "--install-allow goes with --install"],
+    [["do it", "--install", "true", "--install-allow", "https://pypi.org"], "--install-allow: "],
+  ])("refuses %j before anything is started", async (argv, message) => {
+    const { exitCode, stderr } = await ale(await temporaryHome(), "run", ...argv);
+    expect(exitCode).toBe(EXIT.usage);
+    expect(stderr).toContain(message);
+  });
+});
+
+const missing = whyNoLoop();
+
+describe.skipIf(missing !== null)(
+  `ale run with a model${missing === null ? "" : ` (skipped: ${missing})`}`,
+  () => {
+    let home = "";
+    beforeAll(() => {
+      home = workingHome();
+    });
+    afterAll(() => removeHome(home));
+
+    const eventsOf = async (outcome: Outcome) => {
+      const { episode } = outcome.json() as { episode: string };
+      return (await readEpisodeLog(join(home, "runs/run/episodes", `${episode}.jsonl`))).events;
+    };
+
+    it("tells the episode while it happens, and ends with one JSON value", async () => {
+      const outcome = await ale(home, "run", "--task", "games/heldout/3", "--json");
+      expect(outcome.exitCode).toBe(EXIT.ok);
+      expect(outcome.stdout.trimEnd().split("\n")).toHaveLength(1);
+      const told = outcome.stderr;
+      const places = ["Instruction", "── chunk 0", "Ended", "Verdict"].map((text) => told.indexOf(text));
+      expect(places).not.toContain(-1);
+      expect(places).toEqual([...places].sort((a, b) => a - b));
+      const events = await eventsOf(outcome);
+      expect(outcome.json()).toMatchObject({
+        termination: (events.find(({ type }) => type === "episode.end") as EventOf<"episode.end">)
+          .termination,
+      });
+    }, 120_000);
+
+    it("refuses at once what nobody is there to approve", async () => {
+      const outcome = await ale(home, "run", "--task", "games/heldout/3", "--ask", "bash", "--json");
+      expect(outcome.exitCode).toBe(EXIT.ok);
+      const events = await eventsOf(outcome);
+      const answers = events.filter((event) => event.type === "approval.answer");
+      expect(answers.length).toBeGreaterThan(0);
+      expect(answers.every(({ granted, by }) => !granted && by === "policy")).toBe(true);
+      const ran = events.filter((event) => event.type === "tool.result" && event.name === "bash");
+      expect(ran.every((event) => event.type === "tool.result" && event.guard === "refused")).toBe(true);
+      expect(outcome.stderr).toContain("refused by policy");
+    }, 120_000);
+
+    it.each([
+      ["SIGINT", EXIT.interrupted, "its episode was cancelled"],
+      ["SIGKILL", null, "nobody waits"],
+    ] as const)(
+      "that ends by %s waits for nobody any more",
+      async (signal, exitCode, told) => {
+        const argv = ["run", "--task", "games/heldout/3", "--ask", "bash", "--approve-within", "600"];
+        const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...argv], {
+          env: { ...process.env, ALE_HOME: home, NO_COLOR: "1" },
+          stdio: ["ignore", "pipe", "inherit"],
+        });
+        const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+        let shown = "";
+        child.stdout.on("data", (part: Buffer) => {
+          shown += part.toString();
+        });
+        await vi.waitFor(() => expect(approvalsOf(home).pending()).toHaveLength(1), { timeout: 60_000 });
+        const { id } = approvalsOf(home).pending()[0]!;
+        await vi.waitFor(() => expect(shown).toContain(`? ${id} waits for approval (ask:bash)`));
+        child.kill(signal);
+        expect(await ended).toBe(exitCode);
+        expect(approvalsOf(home).pending()).toEqual([]);
+        const late = await ale(home, "guard", "approve", id);
+        expect([late.exitCode, late.stderr]).toEqual([EXIT.failed, expect.stringContaining(told)]);
+        const episode = approvalsOf(home).find(id).episode;
+        const { events } = await readEpisodeLog(join(home, "runs/run/episodes", `${episode}.jsonl`));
+        expect(events.some((event) => event.type === "approval.request" && event.id === id)).toBe(true);
+        const answers = events.filter((event) => event.type === "approval.answer");
+        expect(answers).toMatchObject(signal === "SIGINT" ? [{ id, granted: false, by: "cancelled" }] : []);
+      },
+      120_000,
+    );
+  },
+);

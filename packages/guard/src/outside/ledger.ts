@@ -1,0 +1,121 @@
+import { digestOf, Severity, TelemetryProcess } from "@ale/core";
+import { z } from "zod";
+import { actKey } from "../incident-cause.ts";
+import type { RecordedAct } from "./acts.ts";
+import type { OutsideAlarm } from "./alarm.ts";
+import { FieldMap } from "./formats.ts";
+import type { ClockSkew, Landing } from "./landing.ts";
+
+/**
+ * What is kept of imported alarms: lines of a log of their own, in the format of episode logs, because a sealed log is never written again.
+ * An `outside.import` says what was read; the `outside.alarm` lines after it say what each alarm says and where it landed, then.
+ */
+
+const count = z.number().int().nonnegative();
+const text = z.string().nullable();
+
+const Alarm = z.object({
+  id: z.string(),
+  at: z.number(),
+  source: z.enum(["suricata", "falco", "flow-log", "generic"]),
+  title: z.string(),
+  severity: Severity,
+  protocol: z.enum(["tcp", "udp", "icmp", "other"]).nullable(),
+  fromIp: text,
+  fromPort: z.number().nullable(),
+  toIp: text,
+  toPort: z.number().nullable(),
+  host: text,
+  pid: z.number().nullable(),
+  command: text,
+  raw: z.unknown(),
+}) satisfies z.ZodType<OutsideAlarm>;
+
+/** An act in an episode's log. */
+export const AlarmPlace = z.object({
+  episode: z.string(),
+  /** Line of the act's first record. */
+  seq: count,
+  /** Null: before the agent began or after it had ended. */
+  chunk: count.nullable(),
+  callId: z.string().nullable(),
+  flow: z.string().nullable(),
+  at: z.number(),
+  process: TelemetryProcess.optional(),
+  confidence: z.number(),
+  residualMs: z.number(),
+});
+export type AlarmPlace = z.infer<typeof AlarmPlace>;
+
+export const OutsideImport = z.object({
+  type: z.literal("outside.import"),
+  file: z.string(),
+  sha256: z.string(),
+  bytes: count,
+  format: z.enum(["suricata", "falco", "flow-log", "generic"]).nullable(),
+  map: FieldMap.nullable(),
+  /** Alarms that follow. */
+  alarms: count,
+  /** Alarms that were here already, from another file. */
+  known: count,
+  skipped: count,
+  faults: z.array(z.object({ line: count, message: z.string() })),
+  faultCount: count,
+  skew: z.object({ offsetMs: z.number(), spreadMs: z.number(), support: count }),
+  /** Episodes whose acts were compared. */
+  episodes: count,
+});
+export type OutsideImport = z.infer<typeof OutsideImport>;
+
+export const LANDING_STATUS = ["matched", "ambiguous", "unmatched"] as const;
+
+export const OutsideAlarmLine = z.object({
+  type: z.literal("outside.alarm"),
+  alarm: Alarm,
+  /** Tells records apart that came in several files. */
+  digest: z.string(),
+  /** `matched`: one cause is twice as likely as everything else together. `ambiguous`: several could have been it. `unmatched`: none. */
+  status: z.enum(LANDING_STATUS),
+  /** One a cause, the likeliest first; the confidences of acts of one cause are summed. */
+  places: z.array(AlarmPlace),
+  unexplained: z.number(),
+  skewMs: z.number(),
+});
+export type OutsideAlarmLine = z.infer<typeof OutsideAlarmLine>;
+
+export const LedgerEvent = z.discriminatedUnion("type", [OutsideImport, OutsideAlarmLine]);
+
+const MATCHED = 2 / 3;
+
+/** The same record in two files gives the same. */
+export const alarmDigest = (alarm: OutsideAlarm): string =>
+  digestOf({ source: alarm.source, raw: alarm.raw });
+
+/** Where an alarm landed, one place a cause. */
+export function alarmLineOf(landing: Landing<RecordedAct>, skew: ClockSkew): OutsideAlarmLine {
+  const byCause = new Map<string, AlarmPlace>();
+  for (const { act, confidence, residualMs } of landing.candidates) {
+    const { episode, seq, chunk, callId, flow, at, process } = act;
+    const key = `${episode} ${actKey(chunk, callId, process, flow)}`;
+    const known = byCause.get(key);
+    byCause.set(
+      key,
+      known === undefined
+        ? { episode, seq, chunk, callId, flow, at, ...(process ? { process } : {}), confidence, residualMs }
+        : { ...known, confidence: known.confidence + confidence },
+    );
+  }
+  const places = [...byCause.values()].sort((a, b) => b.confidence - a.confidence);
+  const best = places[0]?.confidence ?? 0;
+  const status = best > MATCHED ? "matched" : best > landing.unexplained ? "ambiguous" : "unmatched";
+  const { alarm, unexplained } = landing;
+  return {
+    type: "outside.alarm",
+    alarm,
+    digest: alarmDigest(alarm),
+    status,
+    places,
+    unexplained,
+    skewMs: skew.offsetMs,
+  };
+}

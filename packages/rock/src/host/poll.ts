@@ -1,0 +1,29 @@
+import koffi from "koffi";
+
+/** Waits, with the whole thread, until one of some descriptors can be read. Not for a thread that has anything else to do. */
+
+const POLLIN = 1;
+/** struct pollfd: int fd; short events, revents. */
+const ENTRY_BYTES = 8;
+
+let library: ((entries: Buffer, count: number, timeoutMs: number) => number) | undefined;
+
+export class Poll {
+  readonly #entries: Buffer;
+  readonly #count: number;
+
+  constructor(descriptors: readonly number[]) {
+    this.#count = descriptors.length;
+    this.#entries = Buffer.alloc(this.#count * ENTRY_BYTES);
+    descriptors.forEach((fd, n) => {
+      this.#entries.writeInt32LE(fd, n * ENTRY_BYTES);
+      this.#entries.writeInt16LE(POLLIN, n * ENTRY_BYTES + 4);
+    });
+    library ??= koffi.load("libc.so.6").func("poll", "int", ["void *", "ulong", "int"]);
+  }
+
+  /** Whether there is something. */
+  wait(timeoutMs: number): boolean {
+    return library!(this.#entries, this.#count, timeoutMs) > 0;
+  }
+}

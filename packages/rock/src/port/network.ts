@@ -1,0 +1,25 @@
+import { AleError, type NetworkPolicy, parseNetwork } from "@ale/core";
+
+/** Throws an AleError where a driver cannot enforce a network policy: it is never run with another one. */
+export function refuseNetwork(modes: readonly NetworkPolicy["mode"][], { mode }: NetworkPolicy): void {
+  if (modes.includes(mode)) return;
+  throw new AleError(
+    "network-unsupported",
+    `the network policy ${JSON.stringify(mode)} cannot be enforced here; this driver has: ${modes.join(", ")}`,
+    { next: 'use a driver that has it (`./ale doctor` tells), or the mode "none"' },
+  );
+}
+
+/** Throws an AleError for what no sandbox can reach, although it is named. */
+export function refuseIpv6(policy: NetworkPolicy): void {
+  const rule =
+    policy.mode === "allowlist"
+      ? policy.addresses.find(({ network }) => parseNetwork(network)?.v6 === true)
+      : undefined;
+  if (rule === undefined) return;
+  throw new AleError(
+    "network-unsupported",
+    `${rule.network} cannot be allowed: sandboxes have IPv4 only, and IPv6 does not leave them`,
+    { next: "name its IPv4 address, or its host name, which is then reached over whatever the host has" },
+  );
+}

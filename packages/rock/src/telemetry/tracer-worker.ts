@@ -1,0 +1,127 @@
+import { readlinkSync } from "node:fs";
+import { setPriority } from "node:os";
+import { basename } from "node:path";
+import { receiveMessageOnPort, workerData } from "node:worker_threads";
+import type { Telemetry } from "@ale/core";
+import { fromMonotonicMs, useMonotonicOffset } from "./clock.ts";
+import * as facts from "./proc-facts.ts";
+import { TraceReader } from "./trace-reader.ts";
+import { TraceStory } from "./trace-story.ts";
+import type { FromTracer, ToTracer, TracerSetup } from "./tracer-messages.ts";
+
+/**
+ * A thread of its own reads the kernel's trace, so that neither a busy driver delays the reading nor a busy sandbox the driver. It waits in
+ * the kernel for the first event, and looks often while there are more: a program's arguments can be read only as long as it runs.
+ */
+
+const BUSY_MS = 1;
+/** So long after the last event it is still looked often: what was born will soon be a program. */
+const QUIET_MS = 4;
+/** A driver that ends waits for this at most. */
+const IDLE_MS = 100;
+const SWEEP_MS = 1_000;
+const PRIORITY = -15;
+
+const { port, directory, formats, offsetMs } = workerData as TracerSetup;
+useMonotonicOffset(offsetMs);
+const story = new TraceStory({
+  stat: facts.statOf,
+  command: facts.commandOf,
+  exe: facts.exeOf,
+  uid: facts.uidOf,
+  sandbox: facts.sandboxOf,
+  innerPid: facts.innerPidOf,
+  leader: facts.leaderOf,
+  outside: facts.isOutside,
+});
+const reader = new TraceReader(directory, formats);
+const pause = new Int32Array(new SharedArrayBuffer(4));
+/** What was asked, with the time until which the trace must have been read before it is answered. */
+const asked: { readonly at: number; readonly answer: () => void }[] = [];
+const onClock = (ns: number): number => fromMonotonicMs(ns / 1e6);
+const tell = (message: FromTracer): void => port.postMessage(message);
+let on = false;
+
+/** This thread alone goes before others: it works for moments, and what it does not read in time is gone. */
+function hurry(): void {
+  try {
+    setPriority(Number(basename(readlinkSync("/proc/thread-self"))), PRIORITY);
+  } catch {
+    // Without the right to it, as any other.
+  }
+}
+
+/** Before each reading: what was asked before something happened is heard before it is told. */
+function listen(now: number): boolean {
+  for (;;) {
+    const message = (receiveMessageOnPort(port) as { message: ToTracer } | undefined)?.message;
+    if (message === undefined) return true;
+    if (message.type === "end") return false;
+    hear(message, now);
+  }
+}
+
+function hear(message: Exclude<ToTracer, { type: "end" }>, now: number): void {
+  switch (message.type) {
+    case "on":
+      on = true;
+      return;
+    case "off":
+      on = false;
+      answerUntil(Number.POSITIVE_INFINITY);
+      reader.forget();
+      story.clear();
+      return;
+    case "follow":
+      story.follow(message.sandbox, message.pids);
+      return;
+    case "forget":
+      story.forget(message.sandbox);
+      return;
+    case "drain":
+      asked.push({ at: onClock(now), answer: () => tell({ type: "drained", id: message.id }) });
+      return;
+    case "enrich": {
+      const { id, record } = message;
+      const answer = (): void => tell({ type: "enriched", id, record: story.complete(record) });
+      asked.push({ at: Math.min(record.at, onClock(now)), answer });
+      return;
+    }
+    default:
+      message satisfies never;
+  }
+}
+
+function answerUntil(until: number): void {
+  const rest = asked.filter((one) => one.at > until);
+  for (const { at, answer } of asked.splice(0)) if (at <= until) answer();
+  asked.push(...rest);
+}
+
+/** Whether there is or will soon be more. */
+function read(now: number): boolean {
+  const { events, until, missed, more } = reader.read(now);
+  const at = onClock(until);
+  const records: Telemetry[] = missed === 0 ? [] : story.lost(missed, at);
+  records.push(...story.hearAll(events, onClock));
+  if (records.length > 0) tell({ type: "records", records });
+  answerUntil(at);
+  return events.length > 0 || more || asked.length > 0;
+}
+
+hurry();
+let [busyUntil, sweptAt] = [0, 0];
+for (;;) {
+  const now = Number(process.hrtime.bigint());
+  if (!listen(now)) break;
+  if (read(now)) busyUntil = now + QUIET_MS * 1e6;
+  if (now - sweptAt > SWEEP_MS * 1e6) {
+    sweptAt = now;
+    story.sweep(onClock(now));
+  }
+  if (on && now < busyUntil) Atomics.wait(pause, 0, 0, BUSY_MS);
+  else reader.wait(IDLE_MS);
+}
+answerUntil(Number.POSITIVE_INFINITY);
+reader[Symbol.dispose]();
+port.close();

@@ -1,0 +1,199 @@
+import { closeSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { type Telemetry, telemetryNow } from "@ale/core";
+import { afterAll, describe, expect, test } from "vitest";
+import { mountDetached } from "../src/host/fsmount.ts";
+import { inspectHost, OciDriver } from "../src/index.ts";
+import { reapTraces } from "../src/telemetry/tracefs.ts";
+import { closeDriver, driver, freshHome, obstacle, sandbox, spec, suite, until } from "./support.ts";
+import { listenTo, type Watched } from "./telemetry-support.ts";
+
+afterAll(closeDriver);
+const can = obstacle === undefined ? await (await driver()).capabilities() : undefined;
+
+describe.skipIf(!can?.telemetry.includes("kernel-log"))(
+  suite("a system call that the filter refuses"),
+  () => {
+    test("is told to whoever listens to that sandbox, with its time and its process", async () => {
+      await using box = await sandbox();
+      await using bystander = await sandbox();
+      const told: Telemetry[] = [];
+      const others: Telemetry[] = [];
+      using _listening = box.onTelemetry((record) => told.push(record));
+      using _other = bystander.onTelemetry((record) => others.push(record));
+      const denied = () => told.filter(({ kind }) => kind === "syscall.denied");
+      const before = telemetryNow();
+      // Another one that was refused just before may have used up what the kernel writes in five seconds.
+      await until("the kernel tells of it", () => {
+        void box.exec({ argv: ["perl", "-e", "syscall(272, 0x10000000)"], user: "root" });
+        return denied().length > 0;
+      });
+      expect(denied()[0]).toMatchObject({
+        source: "kernel-log",
+        sandbox: box.id,
+        syscall: { name: "unshare" },
+        process: { exe: expect.stringMatching(/perl$/) },
+      });
+      expect(denied()[0]!.at).toBeGreaterThan(before - 50);
+      expect(denied()[0]!.at).toBeLessThan(telemetryNow());
+      expect(others.filter(({ kind }) => kind === "syscall.denied")).toEqual([]);
+    });
+  },
+);
+
+describe.skipIf(!can?.telemetry.includes("tracefs"))(suite("the kernel's trace of a sandbox"), () => {
+  /** What its shell's start took was told before anybody asks. */
+  async function watched(): Promise<Watched> {
+    const box = await sandbox();
+    await box.shell.run("true");
+    const one = listenTo(box);
+    await box.drainTelemetry();
+    return one;
+  }
+  const commands = (records: readonly Telemetry[]): (string | undefined)[] =>
+    records.map(({ process }) => process?.command);
+
+  test("tells each program that starts, once a drain has come back, and nobody else's", async () => {
+    await using one = await watched();
+    await using other = await watched();
+    const before = telemetryNow();
+    await one.box.shell.run("sleep 0.5; sleep 0.6");
+    await other.box.shell.run("sleep 0.7");
+    // The session's own shell may be told as well, where it began late enough.
+    const sleeps = async ({ told }: typeof one) =>
+      (await told("process.exec")).filter(({ process }) => process?.exe?.endsWith("/sleep"));
+    const execs = await sleeps(one);
+    expect(commands(execs)).toEqual(["sleep 0.5", "sleep 0.6"]);
+    expect(commands(await sleeps(other))).toEqual(["sleep 0.7"]);
+    for (const { at, process } of execs) {
+      expect(at).toBeGreaterThan(before);
+      expect(at).toBeLessThan(telemetryNow());
+      expect(process!.startedAt).toBeLessThanOrEqual(at);
+      expect(process!.lineage!.length).toBe(process!.ancestry!.length);
+    }
+    expect(execs[0]!.at).toBeLessThan(execs[1]!.at - 50);
+  });
+
+  test("knows who began a daemon whose parents are gone", async () => {
+    await using one = await watched();
+    const marker = "sleep 0.3";
+    // Twice forked, in a session of its own, its parents gone before it does anything.
+    const daemon = `my $p = fork; exit if $p; use POSIX; POSIX::setsid(); exit if fork; select undef, undef, undef, 0.2; exec q(${marker})`;
+    const result = await one.box.shell.run(`echo $$; perl -e '${daemon}'; sleep 0.5`);
+    const shell = (await one.told("process.exec")).find(({ process }) => process?.exe?.endsWith("perl"))!
+      .process!;
+    const found = (await one.told("process.exec")).find(({ process }) => process?.command === marker)!;
+    expect(result.exitCode).toBe(0);
+    // The two that were forked and ended, and the shell whose command it was.
+    const line = found.process!.lineage!.map(({ pid }) => pid);
+    expect(line).toContain(shell.pid);
+    expect(line.at(-1)).toBe(shell.lineage!.at(-1)!.pid);
+    expect(found.process!.lineage!.map(({ startedAt }) => startedAt)).toEqual(
+      found.process!.lineage!.map(({ startedAt }) => startedAt).toSorted((a, b) => b - a),
+    );
+  });
+
+  test("tells connections that are asked for, also by programs that are gone at once", async () => {
+    await using one = await watched();
+    await one.box.exec({ argv: ["bash", "-c", ": < /dev/tcp/127.0.0.1/99"] });
+    await one.box.exec({ argv: ["bash", "-c", ": < /dev/tcp/::1/98"] });
+    expect(await one.told("net.connect")).toMatchObject([
+      {
+        net: { ip: "127.0.0.1", port: 99, protocol: "tcp" },
+        process: { exe: expect.stringMatching(/bash$/) },
+      },
+      { net: { ip: "::1", port: 98 } },
+    ]);
+  });
+
+  test("tells system calls that are allowed and deserve a look", async () => {
+    await using one = await watched();
+    const calls = "$n = q(x); syscall(319, $n, 0); syscall(101, 0, 0, 0, 0)";
+    await one.box.exec({ argv: ["perl", "-e", calls] });
+    const names = (await one.told("syscall")).map(({ syscall }) => syscall);
+    expect(names).toEqual([
+      { name: "memfd_create", arguments: expect.stringMatching(/flags=0x0$/) },
+      { name: "ptrace", arguments: expect.stringMatching(/^request=TRACEME/) },
+    ]);
+  });
+
+  test("adds the true ancestors to what another collector saw of a process", async () => {
+    await using one = await watched();
+    const refused = async () =>
+      (await one.told("syscall.denied")).filter(({ process }) => process?.lineage !== undefined);
+    let found: Telemetry[] = [];
+    for (let round = 0; round < 100 && found.length === 0; round++) {
+      await one.box.shell.run("(perl -e 'syscall(272, 0x10000000); sleep 1')");
+      found = await refused();
+    }
+    expect(found[0]!.process!.command).toContain("syscall(272");
+    expect(found[0]!.process!.ancestry!.at(-1)).toMatch(/^bash/);
+  });
+
+  test("goes on when the sandbox begins anew, and leaves out what makes it", async () => {
+    await using one = await watched();
+    const { snapshot } = await one.box.snapshot();
+    await one.box.shell.run("sleep 0.4");
+    await one.box.revert(snapshot.id);
+    await one.box.shell.run("sleep 0.5");
+    const execs = commands(await one.told("process.exec"));
+    expect(execs).toEqual(expect.arrayContaining(["sleep 0.4", "sleep 0.5"]));
+    expect(execs.filter((command) => /crun|runc|init|perl/.test(command ?? ""))).toEqual([]);
+    await (await driver()).snapshots.remove(snapshot.id);
+  });
+
+  test("cannot be forged by what a program is called", async () => {
+    await using one = await watched();
+    const name =
+      "/work/x\n bash-1 [000] d..2. 1.000000: sched_process_exec: filename=/bin/evil pid=1 old_pid=1";
+    await one.box.files.write(name, "#!/bin/sh\nsleep 0.05\n");
+    await one.box.files.changeMode(name, 0o755);
+    await one.box.exec({ argv: [name] });
+    const exes = (await one.told("process.exec")).map(({ process }) => process?.exe);
+    expect(exes).toContain(name);
+    expect(exes.filter((exe) => exe === "/bin/evil")).toEqual([]);
+  });
+
+  test("loses nothing when several sandboxes start programs by the hundred", async () => {
+    const boxes = await Promise.all([watched(), watched(), watched()]);
+    const loop = { argv: ["bash", "-c", "for i in $(seq 300); do /bin/true; done"], timeoutMs: 150_000 };
+    for (const { exitCode } of await Promise.all(boxes.map(({ box }) => box.exec(loop))))
+      expect(exitCode).toBe(0);
+    for (const one of boxes) {
+      const execs = await one.told("process.exec");
+      const trues = execs.filter(({ process }) => process?.exe?.endsWith("/true"));
+      expect(trues.length).toBe(300);
+      expect(execs.reduce((sum, { suppressed = 0 }) => sum + suppressed, 0)).toBe(0);
+    }
+    await Promise.all(boxes.map((one) => one[Symbol.asyncDispose]()));
+  }, 180_000);
+
+  test("is switched off with the last listener and gone with the driver; the next owner removes a dead one's", async () => {
+    using home = await freshHome();
+    const mine = new OciDriver({ home: home.path });
+    const box = await mine.create(spec());
+    const before = instances();
+    box.onTelemetry(() => {})[Symbol.dispose]();
+    const [own] = instances().filter((name) => !before.includes(name));
+    expect(own).toMatch(new RegExp(`^ale-${process.pid}-`));
+    expect(readTrace(`instances/${own}/events/enable`)).toBe("0\n");
+    await mine[Symbol.asyncDispose]();
+    expect(instances()).not.toContain(own);
+
+    const dead = "ale-1-1-0";
+    inTracefs((root) => mkdirSync(`${root}/instances/${dead}`));
+    expect(inspectHost(home.path).orphans).toContainEqual({ type: "trace", what: dead });
+    expect(await reapTraces()).toContain(dead);
+    expect(instances()).not.toContain(dead);
+  });
+});
+
+function inTracefs<T>(look: (root: string) => T): T {
+  const mounted = mountDetached("tracefs");
+  try {
+    return look(`/proc/self/fd/${mounted}`);
+  } finally {
+    closeSync(mounted);
+  }
+}
+const instances = (): string[] => inTracefs((root) => readdirSync(`${root}/instances`));
+const readTrace = (path: string): string => inTracefs((root) => readFileSync(`${root}/${path}`, "utf8"));
