@@ -1,6 +1,8 @@
 # --- ending what runs ---------------------------------------------------------------------------------------------------------------
 
-my ($TERMINATION_GRACE, $INTERRUPT_GRACE) = (0.4, 1);
+# In seconds of our own attention: where the machine, or the sandbox's share of it, stands still, we and the shell stand still together,
+# and a shell that had no turn must not be taken for one that does not listen. One look counts for no more than so long.
+my ($TERMINATION_GRACE, $INTERRUPT_GRACE, $LONGEST_LOOK) = (0.4, 1, 0.02);
 my ($INTERRUPT, $CUT) = (2, 64); # the second one: see cut
 
 # A shell is only interrupted, so that its directory and variables outlive the command.
@@ -75,30 +77,37 @@ sub begin_end {
   my ($job, $why) = @_;
   return if $job->{ending} || defined $job->{status};
   mark_ending($job, $why);
-  $job->{patient_until} = now() + $INTERRUPT_GRACE if $why eq 'interrupted';
+  $job->{patience} = $INTERRUPT_GRACE if $why eq 'interrupted';
   $job->{shell} ? interrupt_shell($job) : kill_job($job);
 }
 
 sub mark_ending {
   my ($job, $why) = @_;
   $job->{ending} ||= $why;
-  $job->{give_up} ||= now() + $TERMINATION_GRACE;
+  $job->{grace} //= $TERMINATION_GRACE;
+  $job->{looked_at} //= now();
 }
 
 # Of a job that has been told to end.
 sub insist {
   my ($job, $now) = @_;
-  if ($job->{patient_until}) {
-    if ($now < $job->{patient_until}) { remind($job) if $job->{begun}; return }
+  my $looked = $now - $job->{looked_at};
+  $looked = $LONGEST_LOOK if $looked > $LONGEST_LOOK;
+  $job->{looked_at} = $now;
+  if (defined $job->{patience}) {
+    $job->{patience} -= $looked;
+    if ($job->{patience} > 0) { remind($job) if $job->{begun}; return }
     # It did not listen. From here on an interrupt is like any other end.
-    delete $job->{patient_until};
+    delete $job->{patience};
     $job->{forced} = 1;
-    $job->{give_up} = $now + $TERMINATION_GRACE;
+    $job->{grace} = $TERMINATION_GRACE;
+    $looked = 0;
   }
-  if ($now < $job->{give_up}) { kill_job($job); return }
+  $job->{grace} -= $looked;
+  if ($job->{grace} > 0) { kill_job($job); return }
   # It did not let go: the shell goes too, and whatever still multiplies with it.
   kill 9, $job->{pid};
-  if ($now >= $job->{give_up} + $TERMINATION_GRACE) { kill 9, -1; $job->{give_up} = $now + 60 }
+  if ($job->{grace} <= -$TERMINATION_GRACE) { kill 9, -1; $job->{grace} = 60 }
 }
 
 # --- what there is to end --------------------------------------------------------------------------------------------------------------
