@@ -180,8 +180,11 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
 
   afterAll(async () => {
     await ale(home, "rock", "rm", "--all", "--yes");
-    process.kill(server, "SIGTERM");
-    while (existsSync(`/proc/${server}`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    const stopped = await ale(home, "rock", "serve", "--stop", "--json");
+    expect(stopped.json()).toMatchObject({ stopped: { pid: server } });
+    expect(existsSync(`/proc/${server}`)).toBe(false);
+    expect((await ale(home, "rock", "serve", "--stop", "--json")).json()).toMatchObject({ stopped: null });
+    expect((await ale(home, "rock", "serve", "--stop", "--port", "1")).exitCode).toBe(2);
     rmSync(work, { recursive: true });
     removeHome(home);
   }, 60_000);
@@ -193,7 +196,7 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect(statSync(join(home, "rock/serve.json")).mode & 0o777).toBe(0o600);
     const again = await ale(home, "rock", "serve", "--detach");
     expect(again.exitCode).toBe(2);
-    expect(again.stderr).toContain(`kill ${server}`);
+    expect(again.stderr).toContain("ale rock serve --stop");
   });
 
   test("shows the first token once, where it was started, and keeps it out of its log", async () => {

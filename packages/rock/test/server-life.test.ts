@@ -1,12 +1,24 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { connectLocal, connectRock } from "../src/client/index.ts";
-import type { AuditEntry } from "../src/server/index.ts";
-import { findServer, serveFile, serveRock } from "../src/server/index.ts";
+import { mount, unmount } from "../src/host/native.ts";
+import { type AuditEntry, AuditLog, findServer, serveFile, serveRock } from "../src/server/index.ts";
 import { created, type TestServer, testServer } from "./server-support.ts";
 import { closeDriver, driver, freshHome, obstacle, suite, traces, until } from "./support.ts";
 
@@ -150,6 +162,56 @@ describe.skipIf(obstacle)(suite("a server's life"), () => {
     expect(await created(server)).toMatch(/^sb-/);
     const routes = auditOf(server).map(({ method, status }) => `${method} ${status}`);
     expect(routes).toContain("POST 503");
+  });
+
+  test("on a full disk what makes room is served, and in the audit once there is room", async () => {
+    using home = await freshHome();
+    const rock = join(home.path, "rock");
+    mkdirSync(rock);
+    mount({ type: "tmpfs", source: "ale", target: rock, flags: 0, data: "size=8m" });
+    using _ = { [Symbol.dispose]: () => void unmount(rock) };
+    await using server = await serveRock({ home: home.path, port: 0 });
+    await using client = connectLocal(home.path);
+    const wanted = { image: "ale/base", limits: { memoryBytes: 64 * 2 ** 20, diskBytes: 2 * 2 ** 20 } };
+    const box = await client.sandboxes.create(wanted);
+    const { snapshot } = await box.snapshot();
+    const [day] = readdirSync(join(rock, "audit"));
+    const fill = openSync(join(rock, "fill"), "w");
+    for (const bytes of [4096, 1])
+      expect(() => {
+        for (;;) writeSync(fill, Buffer.alloc(bytes));
+      }).toThrow("ENOSPC");
+    // Until the audit's own last page is full as well.
+    for (let calls = 0; server.audit.healthy && calls < 100; calls++) await client.sandboxes.list();
+    await expect(client.sandboxes.create(wanted)).rejects.toMatchObject({
+      code: "audit-unwritable",
+    });
+    await client.driver.snapshots.remove(snapshot.id);
+    await client.sandboxes.delete(box.id);
+    expect((await client.sandboxes.get(box.id)).state).toBe("deleted");
+    unlinkSync(join(rock, "fill"));
+    expect(server.audit.probe()).toBe(true);
+    const entries = readFileSync(join(rock, "audit", day!), "utf8")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as AuditEntry);
+    const removed = entries
+      .filter(({ method }) => method === "DELETE")
+      .map(({ route, status }) => `${route} ${status}`);
+    expect(removed).toEqual(["/v1/snapshots/:snapshotId 204", "/v1/sandboxes/:sandboxId 200"]);
+    closeSync(fill);
+  });
+
+  test("a line of the audit that a crash tore stays alone", async () => {
+    using home = await freshHome();
+    const day = new Date().toISOString().slice(0, 10);
+    const file = join(home.path, `${day}.jsonl`);
+    mkdirSync(home.path, { recursive: true });
+    writeFileSync(file, '{"time":"2026');
+    const audit = new AuditLog(home.path);
+    expect(audit.probe()).toBe(true);
+    audit.close();
+    expect(readFileSync(file, "utf8")).toBe('{"time":"2026\n');
   });
 
   test("a sandbox is stopped, keeps its files and shell, and goes on", async () => {

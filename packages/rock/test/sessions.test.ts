@@ -56,8 +56,9 @@ describe.skipIf(obstacle)(suite("sessions"), () => {
     expect(dirty).toBeLessThan(waiterProgram() === undefined ? 700 : 64);
     await box.warm();
     expect(processes().length).toBe(2);
-    expect((await box.shell.run("echo here; ps -e -o args= | grep -c '^[b]ash'")).output).toBe("here\n1\n");
+    expect((await box.shell.run("echo here")).output).toBe("here\n");
     await box.warm();
+    expect(processes().length).toBe(2);
   });
 
   test("give output as it comes, and the result as without", async () => {

@@ -4,7 +4,7 @@ import { AleError } from "@ale/core";
 import { approvalsOf } from "@ale/guard";
 import { type PullProgress, pullImage, resolveImage } from "@ale/rock";
 import { builtInGames, compatApis } from "@ale/rock/compat";
-import { type RockServer, type ServeOptions, serveRock } from "@ale/rock/server";
+import { type RockServer, type ServeOptions, serveRock, stopServer } from "@ale/rock/server";
 import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts";
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -49,6 +49,7 @@ const usage = defineUsage({
     "rock-quirks": { type: "boolean", help: "what only ROCK's own tests want of a server" },
     pull: { type: "boolean", help: "an image that is not here is pulled when a sandbox asks for it" },
     detach: { type: "boolean", short: "d", help: "in the background; returns when it listens" },
+    stop: { type: "boolean", help: "end this home's server; returns when it has" },
   },
   notes: `
 One server a home. It listens on this machine only unless told otherwise, and beyond it never without a token. The first start
@@ -63,6 +64,7 @@ export const rockServe: Action = {
   usage,
   async run(argv, io, signal) {
     const { values } = parseArguments(usage, argv);
+    if (values.stop) return stop(argv, io, signal);
     if (values.detach) return detach(argv, io, signal);
     const server = await serveRock(optionsOf(values, io, signal));
     io.print(`serving sandboxes at ${io.paint("bold", server.url)}`);
@@ -113,6 +115,19 @@ async function detach(argv: readonly string[], io: Io, signal: AbortSignal): Pro
   showToken(server.token, io);
   io.note(`its log: ${server.log}`);
   io.result(server);
+  return EXIT.ok;
+}
+
+/** To have no server is what was asked for. */
+async function stop(argv: readonly string[], io: Io, signal: AbortSignal): Promise<number> {
+  if (argv.length > 1) throw usageError("--stop goes with no other option of ale rock serve");
+  const served = await stopServer(io.home, signal);
+  if (served === undefined) io.print("no server works on this home");
+  else
+    io.print(
+      `ended process ${served.owner.pid}, which served ${served.url ?? io.home}; its sandboxes keep their files`,
+    );
+  io.result({ stopped: served === undefined ? null : { pid: served.owner.pid, url: served.url } });
   return EXIT.ok;
 }
 

@@ -48,7 +48,7 @@ export async function startDetached(
   const running = findServer(home);
   if (running?.url != null)
     throw new AleError("already-served", `a server works on ${home} already: ${running.url}`, {
-      next: `use it, or end it: kill ${running.owner.pid}`,
+      next: "use it, or end it: ale rock serve --stop",
     });
   mkdirSync(join(home, "logs"), { recursive: true });
   const log = join(home, "logs", "rock-serve.log");

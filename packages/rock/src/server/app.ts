@@ -97,6 +97,8 @@ declare module "fastify" {
     scope?: Scope | "public";
     /** The body is read by the route as it comes; without, it must have come within `requestTimeoutMs`. */
     stream?: boolean;
+    /** It makes room: served while the audit cannot be written for want of it. */
+    frees?: boolean;
   }
   interface FastifyRequest {
     /** Throws for public routes, where nobody is known. */
@@ -221,12 +223,13 @@ function guard(app: App, options: AppOptions, requestTimeoutMs: number): void {
       throw new AleError("forbidden", `the token ${caller.tokenId} has not the scope ${scope}`, {
         next: `use a token with the scope ${scope}`,
       });
-    if (!isReading(request) && !audit.healthy && !audit.probe())
+    const waits = request.routeOptions.config.frees === true && audit.canWait;
+    if (!isReading(request) && !waits && !audit.healthy && !audit.probe())
       throw new AleError(
         "audit-unwritable",
-        "the audit log cannot be written: nothing that changes is served",
+        "the audit log cannot be written: nothing that changes is served, but removals",
         {
-          next: "make room on the server's disk",
+          next: "make room on the server's disk: remove sandboxes, snapshots or images",
         },
       );
   });

@@ -1,5 +1,14 @@
 import { createHash } from "node:crypto";
-import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 
 /**
@@ -25,8 +34,10 @@ export interface AuditEntry {
 }
 
 export interface Audit {
-  /** The last entry could be written. While false, nothing that changes anything is served. */
+  /** The last entry could be written. While false, nothing that changes anything is served but what makes room. */
   readonly healthy: boolean;
+  /** While it cannot be written: an entry of something that was done can be kept until it can. */
+  readonly canWait: boolean;
   write(entry: AuditEntry): void;
   /** Tries to write again, so that a full disk that has been emptied is noticed. */
   probe(): boolean;
@@ -35,6 +46,12 @@ export interface Audit {
 
 export const argvDigest = (argv: readonly string[]): string =>
   createHash("sha256").update(argv.join("\0")).digest("hex");
+
+/** Entries in memory, of calls that changed nothing; those of the others may be as many again. */
+const MOST_WAITING = 10_000;
+
+const changed = ({ method, status }: AuditEntry): boolean =>
+  method !== "GET" && method !== "HEAD" && status < 400;
 
 export class AuditLog implements Audit {
   readonly #directory: string;
@@ -53,10 +70,14 @@ export class AuditLog implements Audit {
     return this.#healthy;
   }
 
+  get canWait(): boolean {
+    return this.#backlog.length < 2 * MOST_WAITING;
+  }
+
   write(entry: AuditEntry): void {
-    this.#backlog.push(`${JSON.stringify(entry)}\n`);
-    // Reads go on while the disk is full; what they leave here must not fill the memory.
-    if (this.#backlog.length > 10_000) this.#backlog.splice(0, this.#backlog.length - 10_000);
+    // Reads and refusals go on while the disk is full: they must neither fill the memory nor push out what was done.
+    if (this.#backlog.length < MOST_WAITING || changed(entry))
+      this.#backlog.push(`${JSON.stringify(entry)}\n`);
     this.#flush(entry.time.slice(0, 10));
   }
 
@@ -74,13 +95,12 @@ export class AuditLog implements Audit {
     try {
       if (this.#fd === undefined || day !== this.#day) {
         this.close();
-        this.#fd = openSync(join(this.#directory, `${day}.jsonl`), "a", 0o600);
+        this.#fd = openSync(join(this.#directory, `${day}.jsonl`), "a+", 0o600);
         this.#day = day;
+        endTornLine(this.#fd);
       }
       while (this.#backlog.length > 0) {
-        const line = Buffer.from(this.#backlog[0]!);
-        let written = 0;
-        while (written < line.length) written += writeSync(this.#fd, line, written);
+        appendWhole(this.#fd, Buffer.from(this.#backlog[0]!));
         this.#backlog.shift();
       }
       if (sync) fsyncSync(this.#fd);
@@ -89,4 +109,23 @@ export class AuditLog implements Audit {
       this.#healthy = false;
     }
   }
+}
+
+/** All of it or nothing: of a line that the disk has no room for, no part stays. Throws as writing does. */
+function appendWhole(fd: number, line: Buffer): void {
+  const { size } = fstatSync(fd);
+  try {
+    for (let written = 0; written < line.length; ) written += writeSync(fd, line, written);
+  } catch (error) {
+    ftruncateSync(fd, size);
+    throw error;
+  }
+}
+
+/** What a crash cut short stays as it is, on a line of its own. */
+function endTornLine(fd: number): void {
+  const { size } = fstatSync(fd);
+  const last = Buffer.alloc(1);
+  if (size > 0 && readSync(fd, last, 0, 1, size - 1) === 1 && last.toString() !== "\n")
+    appendWhole(fd, Buffer.from("\n"));
 }

@@ -28,5 +28,6 @@ export {
   SandboxService,
   type SandboxServiceOptions,
 } from "./service.ts";
+export { stopServer } from "./stop.ts";
 export { gone, type ServerEvent, sendEvents } from "./streams.ts";
 export { type NewToken, NO_TOKEN, type StoredToken, TokenStore } from "./token-store.ts";

@@ -98,7 +98,7 @@ function refuseIfServed(home: string): void {
     "already-served",
     `process ${owner.pid} serves ${home} already${url ? ` at ${url}` : ""}`,
     {
-      next: `use that server, end process ${owner.pid}, or choose another home`,
+      next: "use that server, end it (ale rock serve --stop), or choose another home",
     },
   );
 }

@@ -87,6 +87,17 @@ export class Ledger {
     if (to === "deleted" || to === "failed") this.#forgetOldest(record.tenant);
   }
 
+  /** What has happened has happened, whether or not the disk takes it. The next start finds out by itself. */
+  moveAnyway(entry: Entry, to: SandboxState, event: string, more: Partial<SandboxRecord> = {}): void {
+    try {
+      this.move(entry, to, event, more);
+    } catch {
+      entry.sandbox = undefined;
+      entry.record = become(entry.record, to, event, this.#options.now(), more);
+      this.#tell(entry.record);
+    }
+  }
+
   /** Something about it is another now; its state is not. */
   note(entry: Entry, more: Pick<SandboxRecord, "spec">): void {
     const record = { ...entry.record, ...more };
@@ -178,7 +189,7 @@ export class Ledger {
     if (!atImage) this.#phase(entry, "image", "success");
     // A restart that failed leaves the files where they were.
     const to = history.some(({ to }) => to === "stopped") ? "stopped" : "failed";
-    this.#moveAnyway(entry, to, "start-failed", { failure });
+    this.moveAnyway(entry, to, "start-failed", { failure });
   }
 
   /** Records an end that happened while a request was about to end it, and then did not. */
@@ -190,18 +201,7 @@ export class Ledger {
   #endedByItself(entry: Entry, sandbox: Sandbox, reason: EndReason): void {
     if (entry.sandbox !== sandbox || entry.ending) return;
     const kept = isDurable(this.#options.driver) && reason !== "destroyed";
-    this.#moveAnyway(entry, kept ? "stopped" : "deleted", reason, { endReason: reason });
-  }
-
-  /** What has happened has happened, whether or not the disk takes it. The next start finds out by itself. */
-  #moveAnyway(entry: Entry, to: SandboxState, event: string, more: Partial<SandboxRecord>): void {
-    try {
-      this.move(entry, to, event, more);
-    } catch {
-      entry.sandbox = undefined;
-      entry.record = become(entry.record, to, event, this.#options.now(), more);
-      this.#tell(entry.record);
-    }
+    this.moveAnyway(entry, kept ? "stopped" : "deleted", reason, { endReason: reason });
   }
 
   #expireLater(record: SandboxRecord): void {

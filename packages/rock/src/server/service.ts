@@ -227,7 +227,7 @@ export class SandboxService implements AsyncDisposable {
       await this.#ending(entry, async () => {
         if (sandbox !== undefined) await sandbox.destroy();
         else if (record.state === "stopped") await durable(this.driver, "delete").remove(driverIdOf(record));
-        this.#ledger.move(entry, "deleted", "delete", { endReason: record.endReason ?? "destroyed" });
+        this.#ledger.moveAnyway(entry, "deleted", "delete", { endReason: record.endReason ?? "destroyed" });
       });
       return entry.record;
     });

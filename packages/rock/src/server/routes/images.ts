@@ -59,7 +59,7 @@ export function imageRoutes(app: App, { closing, service }: AppContext, images: 
   app.delete(
     "/images",
     {
-      config: { scope: "image" },
+      config: { scope: "image", frees: true },
       schema: {
         tags,
         summary: "Remove an image",

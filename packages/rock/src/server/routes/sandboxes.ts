@@ -152,7 +152,7 @@ export function sandboxRoutes(app: App, context: AppContext): void {
   app.delete(
     "/sandboxes/:sandboxId",
     {
-      config: { scope: "sandbox:write" },
+      config: { scope: "sandbox:write", frees: true },
       schema: {
         tags,
         summary: "End a sandbox and delete its files",

@@ -72,7 +72,7 @@ export function snapshotRoutes(app: App, context: AppContext): void {
   app.delete(
     "/snapshots/:snapshotId",
     {
-      config: { scope: "sandbox:write" },
+      config: { scope: "sandbox:write", frees: true },
       schema: {
         tags,
         summary: "Delete a snapshot",
