@@ -31,7 +31,7 @@ describe.skipIf(!asRoot)("image archives", () => {
       using other = temporary();
       const path = join(home.path, "archive");
       await exportImage(home.path, "team/app:1", path, { format });
-      const image = await importImage(other.path, path, "again:2");
+      const image = await importImage(other.path, path, { name: "again:2" });
       const before = resolveImage(home.path, "team/app:1");
       expect(image.config).toEqual(before.config);
       const names = (layers: readonly string[]) => layers.map((layer) => layer.split("/").at(-2));
@@ -42,7 +42,7 @@ describe.skipIf(!asRoot)("image archives", () => {
       const twice = join(home.path, "twice");
       await exportImage(other.path, "again:2", twice, { format: "oci-archive" });
       using third = temporary();
-      expect((await importImage(third.path, twice, "again:2")).digest).toBe(image.digest);
+      expect((await importImage(third.path, twice, { name: "again:2" })).digest).toBe(image.digest);
     },
   );
 
@@ -51,9 +51,9 @@ describe.skipIf(!asRoot)("image archives", () => {
     using other = temporary();
     const path = join(home.path, "archive.tar");
     await exportImage(home.path, "team/app:1", path);
-    const plain = await importImage(other.path, createReadStream(path), "plain");
+    const plain = await importImage(other.path, createReadStream(path), { name: "plain" });
     writeFileSync(`${path}.gz`, gzipSync(readFileSync(path)));
-    const packed = await importImage(other.path, createReadStream(`${path}.gz`), "packed");
+    const packed = await importImage(other.path, createReadStream(`${path}.gz`), { name: "packed" });
     expect(packed.digest).toBe(plain.digest);
   });
 
@@ -82,9 +82,10 @@ describe.skipIf(!asRoot)("image archives", () => {
       for (const format of ["docker-archive", "oci-archive"]) {
         const saved = join(place, format);
         podman("save", "-q", "--format", format, "-o", saved, loaded!);
-        const image = await importImage(other.path, saved, `from/${format}`);
+        const image = await importImage(other.path, saved, { name: `from/${format}` });
         expect(image.config).toMatchObject({ workdir: "/srv", env: { GREETING: "hello" } });
         expect(readFileSync(join(image.layers[0]!, "tool"), "utf8")).toBe("#!");
+        expect((await importImage(other.path, saved)).name).toBe("team/app:1");
       }
     },
   );
@@ -94,7 +95,7 @@ describe.skipIf(!asRoot)("image archives", () => {
     const attempt = (...entries: readonly Entry[]) => {
       const path = join(home.path, "x.tar");
       writeFileSync(path, tarOf(...entries));
-      return importImage(home.path, path, "x");
+      return importImage(home.path, path, { name: "x" });
     };
     await expect(attempt({ path: "readme", content: "hello" })).rejects.toMatchObject({
       code: "archive-invalid",
@@ -118,7 +119,10 @@ describe.skipIf(!asRoot)("image archives", () => {
         { path: "l.tar", content: LOWER },
       ),
     ).rejects.toMatchObject({ code: "digest-mismatch" });
-    await expect(importImage(home.path, join(home.path, "none"), "x")).rejects.toMatchObject({
+    await expect(importImage(home.path, join(home.path, "x.tar"))).rejects.toMatchObject({
+      code: "archive-nameless",
+    });
+    await expect(importImage(home.path, join(home.path, "none"), { name: "x" })).rejects.toMatchObject({
       code: "archive-missing",
     });
     expect(() => resolveImage(home.path, "x")).toThrow("no local image");
@@ -134,7 +138,7 @@ describe.skipIf(!asRoot)("image archives", () => {
     await exportImage(source.path, "big", archive);
     mount({ type: "tmpfs", source: "ale", target: home.path, flags: 0, data: "size=4m" });
     try {
-      await expect(importImage(home.path, archive, "big")).rejects.toMatchObject({
+      await expect(importImage(home.path, archive, { name: "big" })).rejects.toMatchObject({
         code: "disk-full",
         next: expect.stringContaining("ale rock image prune"),
       });

@@ -280,12 +280,12 @@ RUN ["/bin/sh", "-c", "echo $0 > /exec", "arg"]
         { path: "manifest.json", content: manifest },
       ),
     );
-    await importImage(home.path, archive, "foreign:1");
+    await importImage(home.path, archive, { name: "foreign:1" });
     await build({ Dockerfile: "FROM foreign:1\nCOPY Dockerfile /z/mine\n" }, { tag: "above" });
     const out = join(home.path, "above.tar");
     await exportImage(home.path, "above", out, { format: "oci-archive" });
     using other = temporary();
-    const image = await importImage(other.path, out, "above");
+    const image = await importImage(other.path, out, { name: "above" });
     const copy = new MergedTree(image.layers);
     expect([copy.read("/z/file"), copy.read("/a")]).toEqual(["z", "a"]);
     expect(copy.read("/z/mine")).toContain("FROM foreign:1");

@@ -100,13 +100,14 @@ export const push: Action = {
 };
 
 const importUsage = defineUsage({
-  positionals: "FILE NAME",
+  positionals: "FILE [NAME]",
   options: {
     image: { type: "string", value: "NAME", help: "which one, where the archive holds several" },
     platform: { type: "string", value: "OS/ARCH", help: "default: this machine's" },
   },
   notes: `
-Reads what docker save and podman save write, and OCI layouts, as a tar or a directory. FILE - is stdin.
+Reads what docker save and podman save write, and OCI layouts, as a tar or a directory. FILE - is stdin. Without NAME the image is called
+as in the archive.
 example: docker save python:3.11-slim | ale rock image import - python:3.11-slim`,
 });
 
@@ -114,15 +115,16 @@ export const importCommand: Action = {
   usage: importUsage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(importUsage, argv);
-    const [file = "", name = ""] = positionals;
+    const [file = "", name] = positionals;
     if (file !== "-" && !existsSync(file)) throw usageError(`there is no ${file}`);
     io.progress.status(`importing ${basename(file)}`);
     const options = {
+      name,
       ...(values.image === undefined ? {} : { image: values.image }),
       ...(values.platform === undefined ? {} : { platform: values.platform }),
     };
     const source = file === "-" ? (process.stdin as AsyncIterable<Uint8Array>) : file;
-    return report(io, await importImage(io.home, source, name, options, signal));
+    return report(io, await importImage(io.home, source, options, signal));
   },
 };
 

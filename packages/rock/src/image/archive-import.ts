@@ -50,36 +50,37 @@ import { compressionOfBytes, ensureLayer, fileSource } from "./unpack.ts";
 /** Images out of files: OCI layouts (directory or tar) and what `docker save` and `podman save` write. */
 
 export interface ImportOptions {
-  /** Which image, where the archive holds several: its name in the archive. Default: the only one, else the one called like the new name. */
+  /** What it is called here. Default: as in the archive. */
+  readonly name?: string | undefined;
+  /** Which image, where the archive holds several: its name in the archive. Default: the only one, else the one called like `name`. */
   readonly image?: string;
   /** Default: this machine's. */
   readonly platform?: string;
 }
 
-/** Makes the archive's image a local one called `name`. Throws an AleError; then nothing has changed. */
+/** Makes the archive's image a local one. Throws an AleError; then nothing has changed. */
 export async function importImage(
   home: string,
   source: string | AsyncIterable<Uint8Array>,
-  name: string,
   options: ImportOptions = {},
   signal?: AbortSignal,
 ): Promise<LocalImage> {
-  canonicalName(name);
+  if (options.name !== undefined) canonicalName(options.name);
   const store = openStore(home);
   using _ = await holdStore(store, signal);
   clearDeadStages(store);
   using place = stage(store);
   try {
     const archive = await openArchive(source, place.path, signal);
-    const work = { store, place, archive, name, options };
-    const manifest =
+    const work = { store, place, archive, options };
+    const { manifest, name } =
       archive.locate("index.json") === undefined
         ? await importDocker(work, signal)
         : await importLayout(work, signal);
     setName(store, name, { type: "image", manifest });
     return localImageOf(store, name, loadImage(store, manifest)!);
   } catch (error) {
-    throw writeFailure(error, `${name} was imported`);
+    throw writeFailure(error, `${options.name ?? "the image"} was imported`);
   }
 }
 
@@ -87,8 +88,12 @@ interface Work {
   readonly store: Store;
   readonly place: Stage;
   readonly archive: Archive;
-  readonly name: string;
   readonly options: ImportOptions;
+}
+
+interface Imported {
+  readonly manifest: Digest;
+  readonly name: string;
 }
 
 async function openArchive(
@@ -112,11 +117,11 @@ const DockerManifest = z.array(
   }),
 );
 
-async function importDocker(work: Work, signal?: AbortSignal): Promise<Digest> {
+async function importDocker(work: Work, signal?: AbortSignal): Promise<Imported> {
   const { store, archive } = work;
   const all = parseDocument(DockerManifest, document(archive, "manifest.json"), "manifest.json");
-  const chosen = choose(
-    work,
+  const { value: chosen, name } = choose(
+    work.options,
     all.map((one) => ({ value: one, names: one.RepoTags ?? [] })),
   );
   const configBytes = document(archive, chosen.Config);
@@ -139,7 +144,7 @@ async function importDocker(work: Work, signal?: AbortSignal): Promise<Digest> {
     config: { mediaType: MEDIA.ociConfig, digest, size: configBytes.length },
     layers,
   };
-  return writeBlob(store, JSON.stringify(manifest));
+  return { manifest: writeBlob(store, JSON.stringify(manifest)), name };
 }
 
 /** The layer's bytes, kept so that the image can be handed on unchanged. */
@@ -175,7 +180,7 @@ function keepBlob(store: Store, path: string, digest: Digest): void {
   renameSync(path, blobPath(store, digest));
 }
 
-async function importLayout(work: Work, signal?: AbortSignal): Promise<Digest> {
+async function importLayout(work: Work, signal?: AbortSignal): Promise<Imported> {
   const { store, archive } = work;
   const index = parseDocument(Index, document(archive, "index.json"), "index.json");
   const named = index.manifests.map((one) => ({
@@ -186,7 +191,8 @@ async function importLayout(work: Work, signal?: AbortSignal): Promise<Digest> {
   }));
   const ours = index.manifests.filter((one) => fits(one.platform, work.options.platform));
   const candidates = ours.length > 0 ? named.filter(({ value }) => ours.includes(value as never)) : named;
-  let bytes = blob(archive, choose(work, candidates).digest);
+  const chosen = choose(work.options, candidates);
+  let bytes = blob(archive, chosen.value.digest);
   // An image for several platforms is an index of its own.
   for (let depth = 0; depth < 4 && isIndex(bytes); depth++) {
     const inner = parseDocument(Index, bytes, "the image index").manifests;
@@ -205,7 +211,7 @@ async function importLayout(work: Work, signal?: AbortSignal): Promise<Digest> {
   for (const [place, layer] of manifest.layers.entries())
     await importBlob(work, layer, config.rootfs.diff_ids[place]!, signal);
   writeBlob(store, configBytes);
-  return writeBlob(store, bytes);
+  return { manifest: writeBlob(store, bytes), name: chosen.name };
 }
 
 async function importBlob(
@@ -257,16 +263,36 @@ interface Candidate<T> {
   readonly names: readonly string[];
 }
 
-function choose<T>({ name, options }: Work, candidates: readonly Candidate<T>[]): T {
-  const wanted = options.image ?? (candidates.length > 1 ? name : undefined);
-  if (wanted === undefined && candidates[0] !== undefined) return candidates[0].value;
+interface Chosen<T> {
+  readonly value: T;
+  readonly name: string;
+}
+
+function choose<T>({ name, image }: ImportOptions, candidates: readonly Candidate<T>[]): Chosen<T> {
+  const wanted = image ?? (candidates.length > 1 ? name : undefined);
+  const chosen = ({ value, names }: Candidate<T>): Chosen<T> => ({ value, name: name ?? ownName(names) });
+  if (wanted === undefined && candidates.length === 1) return chosen(candidates[0]!);
   const same = (one: string): boolean => one === wanted || plain(one) === plain(wanted ?? "");
   const found = candidates.find(({ names }) => names.some(same));
-  if (found !== undefined) return found.value;
+  if (wanted !== undefined && found !== undefined) return chosen(found);
   const offered = candidates.flatMap(({ names }) => names);
-  throw new AleError("archive-ambiguous", `the archive has no image called ${wanted}`, {
+  const why = wanted === undefined ? `holds ${candidates.length} images` : `has no image called ${wanted}`;
+  throw new AleError("archive-ambiguous", `the archive ${why}`, {
     next:
       offered.length > 0 ? `choose one of ${offered.join(", ")} with --image` : "its images have no names",
+  });
+}
+
+/** Its first name that is more than a tag: tools write `latest` alone into an OCI layout. Throws an AleError `archive-nameless`. */
+function ownName(names: readonly string[]): string {
+  for (const one of names) {
+    const name = one.replace(/^localhost\//, "");
+    if (!/[/:]/.test(name)) continue;
+    canonicalName(name);
+    return name;
+  }
+  throw new AleError("archive-nameless", "the archive does not say what its image is called", {
+    next: "give it a name: ale rock image import FILE NAME",
   });
 }
 
