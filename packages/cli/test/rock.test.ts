@@ -182,7 +182,8 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     await ale(home, "rock", "rm", "--all", "--yes");
     const stopped = await ale(home, "rock", "serve", "--stop", "--json");
     expect(stopped.json()).toMatchObject({ stopped: { pid: server } });
-    expect(existsSync(`/proc/${server}`)).toBe(false);
+    // It is over; who inherited it may have its exit status to fetch yet.
+    await vi.waitFor(() => expect(existsSync(`/proc/${server}`)).toBe(false), { timeout: 30_000 });
     expect((await ale(home, "rock", "serve", "--stop", "--json")).json()).toMatchObject({ stopped: null });
     expect((await ale(home, "rock", "serve", "--stop", "--port", "1")).exitCode).toBe(2);
     rmSync(work, { recursive: true });
