@@ -1,5 +1,6 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import type { Event } from "@ale/core";
 import { describe, expect, it } from "vitest";
 import { beginOf, logText, program, seen, T0, turnOf } from "../../guard/test/recorded.ts";
@@ -148,7 +149,7 @@ describe("ale guard import", () => {
     expect(outcome.stdout.match(/unreadable fw\.csv:\d+/g)).toEqual(
       [3, 5, 6].map((line) => `unreadable fw.csv:${line}`),
     );
-    expect(outcome.stdout).toContain("2 alarms added, 0 records are no alarms, 3 cannot be read");
+    expect(outcome.stdout).toContain("5 records: 2 alarms, 0 that are none, 3 cannot be read");
   });
 
   it("reads any JSON by a map of its fields", async () => {
@@ -180,12 +181,20 @@ describe("ale guard import", () => {
     [["nowhere.csv"], "there is no file"],
     [["map.json", "--format", "json"], "needs a map"],
     [["map.json", "--format", "syslog"], "is not known"],
-    [["map.json", "--map", "map.json"], "at"],
-    [["gz.csv"], "is compressed"],
+    [["map.json", "--map", "map.json"], '"at" is missing; "title" is missing'],
+    [["map.json", "--map", "near.json"], 'did you mean "toPort"?'],
+    [["map.json", "--map", "word.json"], '"severities.5" must be low, medium, high or critical'],
+    [["map.json", "--map", "seven.json"], '"toIp" must be a dotted path'],
+    [["xz.csv"], "is compressed"],
+    [["prose.txt"], 'line 1: 4 columns where 14 are expected: "It was a night"'],
   ])("refuses %j with what to do", async (words, said) => {
     const { home } = await runWithFirewall();
     await writeFile(join(home, "map.json"), "{}");
-    await writeFile(join(home, "gz.csv"), Buffer.from([0x1f, 0x8b, 8, 0]));
+    await writeFile(join(home, "near.json"), '{"at":"a","title":"b","to_port":"c"}');
+    await writeFile(join(home, "word.json"), '{"at":"a","title":"b","severities":{"5":"grim"}}');
+    await writeFile(join(home, "seven.json"), '{"at":"a","title":"b","toIp":7}');
+    await writeFile(join(home, "xz.csv"), Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]));
+    await writeFile(join(home, "prose.txt"), "It was a night\n");
     const { exitCode, stderr } = await ale(
       home,
       "guard",
@@ -195,6 +204,59 @@ describe("ale guard import", () => {
     expect(exitCode).toBe(EXIT.usage);
     expect(stderr).toContain(said);
     expect(stderr).toContain("next:");
+  });
+
+  it("reads what is compressed, and as much as there is of it", async () => {
+    const { home, csv } = await runWithFirewall();
+    const packed = gzipSync(HEAD + Array.from({ length: 4_000 }, (_, n) => row(n % 6, 50_000 + n)).join(""));
+    await writeFile(`${csv}.gz`, packed);
+    expect(await imported(home, `${csv}.gz`)).toMatchObject({
+      exitCode: EXIT.ok,
+      added: 4_000,
+      faultCount: 0,
+    });
+    await writeFile(`${csv}.gz`, packed.subarray(0, packed.length / 2));
+    const cut = await imported(await temporaryHome(), `${csv}.gz`);
+    expect(cut).toMatchObject({ exitCode: EXIT.failed, faultCount: expect.any(Number) });
+    expect(cut.added).toBeGreaterThan(1_000);
+    expect(cut.said).toContain("damaged or cut off");
+    await writeFile(`${csv}.gz`, packed.subarray(0, 4));
+    expect(await imported(home, `${csv}.gz`)).toMatchObject({ exitCode: EXIT.failed, records: 0 });
+  });
+
+  it.each([
+    ["an empty file", "", [], EXIT.failed, "is no record in it", { records: 0 }],
+    [
+      "nothing but what was let through",
+      `${HEAD}1772338327,192.0.2.10,1,198.51.100.7,443,6,ACCEPT\n`,
+      [],
+      EXIT.ok,
+      "fw.csv was read as a flow log: all of the first 1 records are",
+      { records: 1, skippedFor: { "accepted flow": 1 } },
+    ],
+    [
+      "words that are called JSON",
+      "It was a night\n",
+      ["--format", "suricata"],
+      EXIT.failed,
+      'not JSON: no object, it begins with "It was a night"',
+      { records: 1, faultCount: 1 },
+    ],
+  ])("accounts for %s", async (_, text, words, exitCode, said, counts) => {
+    const home = await temporaryHome();
+    const path = join(home, "fw.csv");
+    await writeFile(path, text);
+    const first = await imported(home, path, ...words);
+    expect(first).toMatchObject({ exitCode, added: 0, ...counts });
+    expect(first.said).toContain(said);
+    // It is no better the second time.
+    expect(await imported(home, path, ...words)).toMatchObject({ exitCode });
+  });
+
+  it("has nothing to verify before anything was imported, which is no failure", async () => {
+    const { exitCode, stdout } = await ale(await temporaryHome(), "guard", "verify");
+    expect(exitCode).toBe(EXIT.ok);
+    expect(stdout).toContain("there are no alarms to verify");
   });
 
   it("keeps alarms in a chain: a line that was changed is found, and a torn one is cut off and recorded", async () => {

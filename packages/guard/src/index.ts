@@ -20,16 +20,23 @@ export * from "./incident.ts";
 export { type AlarmLine, type AlertLine, type Attempt, attemptsOf } from "./incident-head.ts";
 export { incidentsOf } from "./incidents.ts";
 export { EpisodeMonitor, type MonitorReport, protectedPathsOf } from "./monitor.ts";
-export { networkActsOf, type RecordedAct } from "./outside/acts.ts";
-export type { Imported, ImportFault, OutsideAlarm } from "./outside/alarm.ts";
+export { actsOf, type RecordedAct } from "./outside/acts.ts";
+export type { ImportFault, OutsideAlarm } from "./outside/alarm.ts";
 export { FieldMap } from "./outside/formats.ts";
-export { type ImportFormat, type ImportOptions, importAlarms } from "./outside/import.ts";
+export {
+  AlarmReader,
+  type Imported,
+  type ImportFormat,
+  type ImportOptions,
+  importAlarms,
+} from "./outside/import.ts";
 export {
   type Candidate,
   type ClockSkew,
   type Landing,
   type LandingOptions,
   landAlarms,
+  MAX_SKEW_MS,
   type NetworkAct,
 } from "./outside/landing.ts";
 export {

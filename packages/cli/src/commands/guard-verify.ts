@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import { AleError, scanEpisodeLog } from "@ale/core";
@@ -35,6 +36,7 @@ export const guardVerify: Action = {
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(usage, argv);
     const target = positionals[0] ?? alarmFile(io.home);
+    if (positionals[0] === undefined && !existsSync(target)) return sayNoAlarms(io);
     const isBundle = /\.(?:html|json)$/.test(target);
     const findings = isBundle
       ? await verifyBundle(target, values.log, io)
@@ -53,6 +55,13 @@ export const guardVerify: Action = {
     return ok ? EXIT.ok : EXIT.failed;
   },
 };
+
+function sayNoAlarms(io: Io): number {
+  io.print("there are no alarms to verify: no file was imported here (ale guard import FILE)");
+  io.print("name a bundle, a log, an incident or an episode to verify that");
+  io.result({ ok: true, target: null, findings: [] });
+  return EXIT.ok;
+}
 
 function sayFinding({ result, what, detail }: Finding, io: Io): void {
   const colour = result === "holds" ? "green" : result === "fails" ? "red" : "yellow";

@@ -19,7 +19,7 @@ interface Connection {
   readonly records: Telemetry[];
 }
 
-export function networkActsOf(episode: string, entries: readonly LogEntry[]): RecordedAct[] {
+export function actsOf(episode: string, entries: readonly LogEntry[]): RecordedAct[] {
   const connections = new Map<string, Connection>();
   for (const { seq, known, event } of entries) {
     if (!known || event.type !== "telemetry") continue;
@@ -31,10 +31,10 @@ export function networkActsOf(episode: string, entries: readonly LogEntry[]): Re
     connection.records.push(record);
     connections.set(key, connection);
   }
-  return [...connections.values()].flatMap(actsOf);
+  return [...connections.values()].flatMap(sidesOf);
 }
 
-function actsOf({ episode, seq, chunk, records }: Connection): RecordedAct[] {
+function sidesOf({ episode, seq, chunk, records }: Connection): RecordedAct[] {
   const net: Net = Object.assign({}, ...records.map((record) => record.net ?? {}));
   const process = records.find((record) => record.process !== undefined)?.process;
   const begins = records.map(({ at, net }) => at - (net?.durationMs ?? 0));

@@ -2,11 +2,15 @@ import type { Severity } from "@ale/core";
 
 /** An alarm of somebody else's system, in one shape: a firewall's, an intrusion detector's, a host monitor's. */
 export interface OutsideAlarm {
-  /** `file:line`, so that a person finds it again. */
+  /** `file:line`, with the number of the array's element and of the flow in it where a line has several; so that a person finds it again. */
   readonly id: string;
   /** Milliseconds since the epoch, on the clock of whoever raised it. */
   readonly at: number;
+  /** How long what it tells of went on, for records of an interval; 0 for a moment. */
+  readonly durationMs: number;
   readonly source: "suricata" | "falco" | "flow-log" | "generic";
+  /** Whose clock it is: a sensor's name, a host, a network interface. */
+  readonly sensor: string | null;
   /** What it says: a signature, a rule, an action. */
   readonly title: string;
   readonly severity: Severity;
@@ -19,8 +23,14 @@ export interface OutsideAlarm {
   readonly host: string | null;
   /** On the host, where the system sees processes. */
   readonly pid: number | null;
+  /** Name or path of the program. */
+  readonly program: string | null;
   readonly command: string | null;
-  /** The record as it came. */
+  /** A file that it is about. */
+  readonly path: string | null;
+  /** What it calls the container: id, name, pod. */
+  readonly containers: readonly string[];
+  /** The record as it came; of a record with many flows, the one. */
   readonly raw: unknown;
 }
 
@@ -28,21 +38,38 @@ export interface OutsideAlarm {
 export interface ImportFault {
   readonly file: string;
   readonly line: number;
+  /** Bytes from the beginning, uncompressed. */
+  readonly offset: number;
+  /** Which element of an array, from 1. */
+  readonly element?: number;
   readonly message: string;
 }
 
-export interface Imported {
-  readonly alarms: readonly OutsideAlarm[];
-  /** Records that are sound and no alarm: accepted flows, statistics, other event types. */
-  readonly skipped: number;
-  readonly faults: readonly ImportFault[];
-}
+/** What a record says: an alarm, why it is sound and none, or why it cannot be read. */
+export type ReadRecord =
+  | (Omit<OutsideAlarm, "id" | "raw"> & { readonly raw?: unknown })
+  | { readonly skip: string }
+  | { readonly fault: string };
 
-/** One record: an alarm, null for one that is none, or why it cannot be read. */
-export type ReadRecord = Omit<OutsideAlarm, "id" | "raw"> | null | { readonly fault: string };
+export const isFault = (read: ReadRecord): read is { readonly fault: string } => "fault" in read;
+export const isSkip = (read: ReadRecord): read is { readonly skip: string } => "skip" in read;
 
-export const isFault = (read: ReadRecord): read is { readonly fault: string } =>
-  read !== null && "fault" in read;
+/** What an alarm says that a record does not have. */
+export const NOTHING = {
+  durationMs: 0,
+  sensor: null,
+  protocol: null,
+  fromIp: null,
+  fromPort: null,
+  toIp: null,
+  toPort: null,
+  host: null,
+  pid: null,
+  program: null,
+  command: null,
+  path: null,
+  containers: [],
+} as const;
 
 /** Milliseconds since the epoch of ISO 8601, of seconds, milliseconds, microseconds or nanoseconds since the epoch. */
 export function timeOf(value: unknown): number | undefined {
@@ -65,12 +92,15 @@ const PROTOCOLS: Readonly<Record<string, OutsideAlarm["protocol"]>> = {
   "17": "udp",
   "58": "icmp",
   icmp: "icmp",
+  "ipv6-icmp": "icmp",
+  t: "tcp",
   tcp: "tcp",
+  u: "udp",
   udp: "udp",
 };
 
 export function protocolOf(value: unknown): OutsideAlarm["protocol"] {
-  if (value === undefined || value === null || value === "-") return null;
+  if (value === undefined || value === null || value === "-" || value === "") return null;
   return PROTOCOLS[String(value).toLowerCase()] ?? "other";
 }
 
@@ -79,5 +109,11 @@ export function portOf(value: unknown): number | null {
   return typeof port === "number" && Number.isInteger(port) && port > 0 && port <= 65_535 ? port : null;
 }
 
+export function pidOf(value: unknown): number | null {
+  const pid = Number(value);
+  return Number.isInteger(pid) && pid > 0 ? pid : null;
+}
+
+/** Falco writes `<NA>` for what it does not know, flow logs `-`. */
 export const textOf = (value: unknown): string | null =>
-  typeof value === "string" && value !== "" && value !== "-" ? value : null;
+  typeof value === "string" && value !== "" && value !== "-" && value !== "<NA>" ? value : null;

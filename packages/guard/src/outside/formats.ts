@@ -1,27 +1,42 @@
 import type { Severity } from "@ale/core";
 import { z } from "zod";
-import { type OutsideAlarm, portOf, protocolOf, type ReadRecord, textOf, timeOf } from "./alarm.ts";
+import {
+  NOTHING,
+  type OutsideAlarm,
+  pidOf,
+  portOf,
+  protocolOf,
+  type ReadRecord,
+  textOf,
+  timeOf,
+} from "./alarm.ts";
 
-/** Readers of single records, one a format. Unknown fields are ignored here and kept in the alarm's `raw`. */
+/** Readers of single records, one a format; of flow logs: flow-logs.ts. Unknown fields are ignored here and kept in the alarm's `raw`. */
 
-const NOTHING = {
-  protocol: null,
-  fromIp: null,
-  fromPort: null,
-  toIp: null,
-  toPort: null,
-  host: null,
-  pid: null,
-  command: null,
-} as const;
+const Names = z.array(z.looseObject({ rrname: z.string().optional() }));
+const Ends = z.looseObject({
+  src_ip: z.string().optional(),
+  src_port: z.number().optional(),
+  dest_ip: z.string().optional(),
+  dest_port: z.number().optional(),
+});
 
-const Eve = z.looseObject({
+const Eve = Ends.extend({
   timestamp: z.string(),
   event_type: z.string(),
+  /** `sensor-name` of its configuration. */
+  host: z.string().optional(),
+  sensor_name: z.string().optional(),
+  direction: z.string().optional(),
   alert: z.looseObject({ signature: z.string().optional(), severity: z.number().optional() }).optional(),
-  dns: z.looseObject({ rrname: z.string().optional() }).optional(),
+  drop: z.looseObject({ reason: z.string().optional() }).optional(),
+  dns: z
+    .looseObject({ rrname: z.string().optional(), query: Names.optional(), queries: Names.optional() })
+    .optional(),
   tls: z.looseObject({ sni: z.string().optional() }).optional(),
+  quic: z.looseObject({ sni: z.string().optional() }).optional(),
   http: z.looseObject({ hostname: z.string().optional() }).optional(),
+  flow: Ends.optional(),
 });
 
 /** Suricata counts severity downwards: 1 is the worst. */
@@ -30,31 +45,59 @@ const EVE_SEVERITY: readonly Severity[] = ["critical", "high", "medium", "low"];
 /** Suricata's EVE JSON. Only `alert` and `drop` records are alarms. */
 export function readEve(record: unknown): ReadRecord {
   const parsed = Eve.safeParse(record);
-  if (!parsed.success) return { fault: "not an EVE record: timestamp or event_type is missing" };
-  const { timestamp, event_type: type, alert, ...rest } = parsed.data;
-  if (type !== "alert" && type !== "drop") return null;
+  if (!parsed.success) return { fault: `not an EVE record: ${lacking(record, ["timestamp", "event_type"])}` };
+  const { timestamp, event_type: type, alert, drop, dns, tls, quic, http, ...rest } = parsed.data;
+  if (type !== "alert" && type !== "drop") return { skip: `${type} record` };
   const at = timeOf(timestamp);
   if (at === undefined) return { fault: `timestamp ${JSON.stringify(timestamp)} is no time` };
+  const dropped = drop?.reason === undefined ? "" : ` (${drop.reason})`;
   return {
     ...NOTHING,
     at,
     source: "suricata",
-    title: alert?.signature ?? `${type} by Suricata`,
+    sensor: rest.host ?? rest.sensor_name ?? null,
+    title: alert?.signature ?? `${type} by Suricata${dropped}`,
     severity: EVE_SEVERITY[(alert?.severity ?? 3) - 1] ?? "low",
     protocol: protocolOf(rest.proto),
-    fromIp: textOf(rest.src_ip),
-    fromPort: portOf(rest.src_port),
-    toIp: textOf(rest.dest_ip),
-    toPort: portOf(rest.dest_port),
-    host: rest.tls?.sni ?? rest.http?.hostname ?? rest.dns?.rrname ?? null,
+    ...endsOf(rest),
+    host:
+      tls?.sni ??
+      quic?.sni ??
+      http?.hostname ??
+      dns?.rrname ??
+      (dns?.query ?? dns?.queries)?.find(({ rrname }) => rrname !== undefined)?.rrname ??
+      null,
   };
 }
 
+/** Who began it: an alarm about an answer has the packet's ends, which are the other way round. */
+function endsOf({
+  flow,
+  direction,
+  ...packet
+}: z.infer<typeof Ends> & { flow?: z.infer<typeof Ends> | undefined; direction?: string | undefined }) {
+  const ends = flow?.dest_ip === undefined ? packet : flow;
+  const answers = ends === packet && direction === "to_client";
+  const from = { fromIp: textOf(ends.src_ip), fromPort: portOf(ends.src_port) };
+  const to = { toIp: textOf(ends.dest_ip), toPort: portOf(ends.dest_port) };
+  return answers
+    ? { fromIp: to.toIp, fromPort: to.toPort, toIp: from.fromIp, toPort: from.fromPort }
+    : { ...from, ...to };
+}
+
+function lacking(record: unknown, names: readonly string[]): string {
+  const missing = names.filter(
+    (name) => typeof record !== "object" || record === null || !Object.hasOwn(record, name),
+  );
+  return missing.length === 0 ? "its fields have other types" : `${missing.join(" and ")} missing`;
+}
+
 const Falco = z.looseObject({
-  time: z.union([z.string(), z.number()]),
+  time: z.union([z.string(), z.number()]).optional(),
   rule: z.string(),
   priority: z.string(),
-  output_fields: z.record(z.string(), z.unknown()).default({}),
+  hostname: z.string().optional(),
+  output_fields: z.record(z.string(), z.unknown()).nullable().default({}),
 });
 
 const FALCO_SEVERITY: Readonly<Record<string, Severity>> = {
@@ -69,58 +112,41 @@ const FALCO_SEVERITY: Readonly<Record<string, Severity>> = {
   debug: "low",
 };
 
-/** Falco's JSON output. */
+/** Falco's JSON output (`json_output: true`). */
 export function readFalco(record: unknown): ReadRecord {
   const parsed = Falco.safeParse(record);
-  if (!parsed.success) return { fault: "not a Falco record: time, rule or priority is missing" };
-  const { time, rule, priority, output_fields: fields } = parsed.data;
-  const at = timeOf(fields["evt.time"]) ?? timeOf(time);
-  if (at === undefined) return { fault: `time ${JSON.stringify(time)} is no time` };
-  const pid = Number(fields["proc.pid"]);
+  if (!parsed.success) return { fault: `not a Falco record: ${lacking(record, ["rule", "priority"])}` };
+  const { time, rule, priority, hostname } = parsed.data;
+  const fields = parsed.data.output_fields ?? {};
+  const times = [fields["evt.time"], fields["evt.rawtime"], fields["evt.time.iso8601"], time].map(timeOf);
+  const at = times.find((one) => one !== undefined);
+  if (at === undefined) return { fault: `time ${JSON.stringify(time ?? null)} is no time` };
+  const fd = textOf(fields["fd.name"]);
+  const named = fd === null ? null : /^\[?([\da-f.:]+?)\]?:(\d+)->\[?([\da-f.:]+?)\]?:(\d+)$/i.exec(fd);
+  const isFile = fields["fd.type"] === "file" || (named === null && fd?.startsWith("/") === true);
+  const containers = ["container.id", "container.name", "k8s.pod.name"].flatMap((name) => {
+    const text = textOf(fields[name]);
+    // What runs in none is said to be in the container "host".
+    return text === null || text === "host" ? [] : [text];
+  });
   return {
     ...NOTHING,
     at,
     source: "falco",
+    sensor: hostname ?? null,
     title: rule,
     severity: FALCO_SEVERITY[priority.toLowerCase()] ?? "medium",
     protocol: protocolOf(fields["fd.l4proto"]),
-    fromIp: textOf(fields["fd.cip"]),
-    fromPort: portOf(fields["fd.cport"]),
-    toIp: textOf(fields["fd.sip"]) ?? textOf(fields["fd.rip"]),
-    toPort: portOf(fields["fd.sport"]) ?? portOf(fields["fd.rport"]),
+    fromIp: textOf(fields["fd.cip"]) ?? named?.[1] ?? null,
+    fromPort: portOf(fields["fd.cport"]) ?? portOf(named?.[2]),
+    toIp: textOf(fields["fd.sip"]) ?? textOf(fields["fd.rip"]) ?? named?.[3] ?? null,
+    toPort: portOf(fields["fd.sport"]) ?? portOf(fields["fd.rport"]) ?? portOf(named?.[4]),
     host: textOf(fields["fd.sip.name"]),
-    pid: Number.isInteger(pid) && pid > 0 ? pid : null,
+    pid: pidOf(fields["proc.pid"]),
+    program: textOf(fields["proc.exepath"]) ?? textOf(fields["proc.name"]),
     command: textOf(fields["proc.cmdline"]),
-  };
-}
-
-/** A flow record of a cloud's virtual network (version 2 field names, as CSV with a header, space-separated text, or JSON). */
-export function readFlow(record: unknown): ReadRecord {
-  if (typeof record !== "object" || record === null) return { fault: "not a flow record" };
-  const field = (...names: string[]): unknown => {
-    for (const name of names) {
-      const value = (record as Record<string, unknown>)[name];
-      if (value !== undefined) return value;
-    }
-    return undefined;
-  };
-  const at = timeOf(field("start", "start_time", "timestamp", "time", "end"));
-  const action = String(field("action", "disposition", "verdict") ?? "").toUpperCase();
-  if (at === undefined) return { fault: "a flow record without a start time" };
-  if (action === "") return { fault: "a flow record without an action" };
-  if (["ACCEPT", "ALLOW", "ALLOWED", "PASS", "NODATA", "SKIPDATA"].includes(action)) return null;
-  const toPort = portOf(field("dstport", "dst_port", "dest_port", "destination_port"));
-  return {
-    ...NOTHING,
-    at,
-    source: "flow-log",
-    title: `${action.toLowerCase()} by the network${toPort === null ? "" : `, port ${toPort}`}`,
-    severity: "medium",
-    protocol: protocolOf(field("protocol", "proto")),
-    fromIp: textOf(field("srcaddr", "src_ip", "source_ip", "src")),
-    fromPort: portOf(field("srcport", "src_port", "source_port")),
-    toIp: textOf(field("dstaddr", "dst_ip", "dest_ip", "destination_ip", "dst")),
-    toPort,
+    path: isFile ? fd : null,
+    containers: [...new Set(containers)],
   };
 }
 
@@ -131,6 +157,7 @@ export const FieldMap = z.strictObject({
   severity: z.string().optional(),
   /** Their word for each severity, e.g. `{ "5": "critical" }`. */
   severities: z.record(z.string(), z.enum(["low", "medium", "high", "critical"])).optional(),
+  sensor: z.string().optional(),
   protocol: z.string().optional(),
   fromIp: z.string().optional(),
   fromPort: z.string().optional(),
@@ -138,11 +165,14 @@ export const FieldMap = z.strictObject({
   toPort: z.string().optional(),
   host: z.string().optional(),
   pid: z.string().optional(),
+  program: z.string().optional(),
   command: z.string().optional(),
+  path: z.string().optional(),
+  container: z.string().optional(),
 });
 export type FieldMap = z.infer<typeof FieldMap>;
 
-/** Any JSON, by a map of its fields. */
+/** Any JSON, or CSV with a header, by a map of its fields. */
 export function readGeneric(record: unknown, map: FieldMap): ReadRecord {
   const at = timeOf(pick(record, map.at));
   const title = pick(record, map.title);
@@ -151,10 +181,12 @@ export function readGeneric(record: unknown, map: FieldMap): ReadRecord {
   const of = (path: string | undefined): unknown => (path === undefined ? undefined : pick(record, path));
   const theirs = String(of(map.severity) ?? "");
   const own = theirs.toLowerCase();
-  const pid = Number(of(map.pid));
+  const container = textOf(of(map.container));
   return {
+    ...NOTHING,
     at,
     source: "generic",
+    sensor: textOf(of(map.sensor)),
     title: String(title),
     severity: map.severities?.[theirs] ?? (isSeverity(own) ? own : "medium"),
     protocol: protocolOf(of(map.protocol)),
@@ -163,8 +195,11 @@ export function readGeneric(record: unknown, map: FieldMap): ReadRecord {
     toIp: textOf(of(map.toIp)),
     toPort: portOf(of(map.toPort)),
     host: textOf(of(map.host)),
-    pid: Number.isInteger(pid) && pid > 0 ? pid : null,
+    pid: pidOf(of(map.pid)),
+    program: textOf(of(map.program)),
     command: textOf(of(map.command)),
+    path: textOf(of(map.path)),
+    containers: container === null ? [] : [container],
   };
 }
 

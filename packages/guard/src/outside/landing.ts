@@ -58,7 +58,8 @@ export interface LandingOptions {
   readonly skew?: ClockSkew;
 }
 
-const HOUR_MS = 3_600_000;
+/** The most that clocks are believed to differ. */
+export const MAX_SKEW_MS = 3_600_000;
 /** Cloud flow logs are stamped by the second. */
 const FLOOR_MS = 1_000;
 /** What an alarm that no act explains is worth against a perfect match; the smaller, the bolder. */
@@ -69,7 +70,7 @@ export function landAlarms<A extends NetworkAct>(
   acts: readonly A[],
   options: LandingOptions = {},
 ): { readonly skew: ClockSkew; readonly landings: readonly Landing<A>[] } {
-  const maxSkewMs = options.maxSkewMs ?? HOUR_MS;
+  const maxSkewMs = options.maxSkewMs ?? MAX_SKEW_MS;
   const similar = alarms.map((alarm) =>
     acts.flatMap((act) => {
       const likeness = likenessOf(alarm, act);

@@ -14,10 +14,13 @@ import type { ClockSkew, Landing } from "./landing.ts";
 const count = z.number().int().nonnegative();
 const text = z.string().nullable();
 
+/** What alarms did not always have has a default: lines are kept for good. */
 const Alarm = z.object({
   id: z.string(),
   at: z.number(),
+  durationMs: z.number().default(0),
   source: z.enum(["suricata", "falco", "flow-log", "generic"]),
+  sensor: text.default(null),
   title: z.string(),
   severity: Severity,
   protocol: z.enum(["tcp", "udp", "icmp", "other"]).nullable(),
@@ -27,7 +30,10 @@ const Alarm = z.object({
   toPort: z.number().nullable(),
   host: text,
   pid: z.number().nullable(),
+  program: text.default(null),
   command: text,
+  path: text.default(null),
+  containers: z.array(z.string()).readonly().default([]),
   raw: z.unknown(),
 }) satisfies z.ZodType<OutsideAlarm>;
 
@@ -58,8 +64,19 @@ export const OutsideImport = z.object({
   alarms: count,
   /** Alarms that were here already, from another file. */
   known: count,
+  /** Records, readable or not. */
+  records: count.optional(),
   skipped: count,
-  faults: z.array(z.object({ line: count, message: z.string() })),
+  skippedFor: z.record(z.string(), count).optional(),
+  /** The first of them. */
+  faults: z.array(
+    z.object({
+      line: count,
+      offset: count.optional(),
+      element: count.optional(),
+      message: z.string(),
+    }),
+  ),
   faultCount: count,
   skew: z.object({ offsetMs: z.number(), spreadMs: z.number(), support: count }),
   /** Episodes whose acts were compared. */

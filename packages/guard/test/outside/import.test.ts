@@ -1,94 +1,226 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { importAlarms } from "../../src/outside/import.ts";
+import { AlarmReader, importAlarms } from "../../src/outside/import.ts";
 
-const EVE = `{"timestamp":"2026-03-01T04:12:07.250000+0000","event_type":"alert","src_ip":"10.1.0.4","src_port":51000,"dest_ip":"198.51.100.7","dest_port":22,"proto":"TCP","alert":{"signature":"ET POLICY SSH outbound","severity":2}}
-{"timestamp":"2026-03-01T04:12:08.000000+0000","event_type":"flow","src_ip":"10.1.0.4"}
-`;
+/** Records as each system writes them, by its public documentation. */
+const sample = (name: string): string => readFileSync(join(import.meta.dirname, "samples", name), "utf8");
 
-describe("Suricata's EVE", () => {
-  it("gives an alarm for alerts, and counts the rest", () => {
-    const { alarms, skipped, faults } = importAlarms(EVE, "eve.json");
-    expect({ skipped, faults }).toEqual({ skipped: 1, faults: [] });
-    expect(alarms).toMatchObject([
-      {
-        id: "eve.json:1",
-        at: Date.UTC(2026, 2, 1, 4, 12, 7, 250),
-        severity: "high",
-        title: "ET POLICY SSH outbound",
-        protocol: "tcp",
-        fromPort: 51_000,
-        toIp: "198.51.100.7",
-        toPort: 22,
-      },
-    ]);
-  });
+const AT = Date.UTC(2026, 2, 1, 4, 12, 7);
 
-  it("names a torn line and reads the others", () => {
-    const { alarms, faults } = importAlarms(`${EVE}{"timestamp":"2026-03`, "eve.json");
-    expect(alarms).toHaveLength(1);
-    expect(faults).toMatchObject([
-      { file: "eve.json", line: 3, message: expect.stringContaining("not JSON") },
-    ]);
-  });
-
-  it("names a time that is none", () => {
-    const { faults } = importAlarms(EVE.replace("2026-03-01T04:12:07.250000+0000", "yesterday"), "eve.json");
-    expect(faults).toEqual([{ file: "eve.json", line: 1, message: 'timestamp "yesterday" is no time' }]);
-  });
-});
-
-it("reads Falco, with the event's own nanoseconds before the text of the time", () => {
-  const record = {
-    time: "2026-03-01T04:12:07.000000000Z",
-    rule: "Contact EC2 Instance Metadata Service From Container",
-    priority: "Notice",
-    output_fields: {
-      "evt.time": 1_772_338_327_123_456_800,
-      "fd.sip": "169.254.169.254",
-      "fd.sport": 80,
-      "proc.pid": 4711,
-      "proc.cmdline": "curl 169.254.169.254",
-    },
-  };
-  const { alarms } = importAlarms(JSON.stringify(record), "falco.jsonl");
-  expect(alarms).toMatchObject([
-    { source: "falco", toIp: "169.254.169.254", toPort: 80, pid: 4711, command: "curl 169.254.169.254" },
-  ]);
-  expect(Math.round(alarms[0]!.at)).toBe(1772338327123);
-});
-
-describe("a flow log", () => {
-  const line = "2 123456789010 eni-1 10.1.0.4 10.0.0.5 40000 5432 6 3 180 1772338327 1772338387 REJECT OK";
-
-  it("is read without a header in its default order", () => {
-    expect(importAlarms(`${line}\n${line.replace("REJECT", "ACCEPT")}\n`, "vpc.log")).toMatchObject({
-      skipped: 1,
-      alarms: [
+describe("files as their makers write them", () => {
+  it.each([
+    [
+      "eve.jsonl",
+      "suricata",
+      { "flow record": 1, "stats record": 1 },
+      [
         {
-          at: 1772338327000,
-          toIp: "10.0.0.5",
-          toPort: 5432,
-          protocol: "tcp",
-          title: "reject by the network, port 5432",
+          id: "eve.jsonl:1",
+          at: AT + 251,
+          sensor: "edge-1",
+          severity: "high",
+          host: "relay.example",
+          fromPort: 51_004,
+          toIp: "198.51.100.7",
+          toPort: 443,
+        },
+        // About an answer: whoever asked is the packet's destination.
+        { severity: "critical", fromIp: "192.0.2.10", fromPort: 51_006, toIp: "198.51.100.7", toPort: 8080 },
+        { protocol: "udp", host: "pool.minexmr.example" },
+        { title: "drop by Suricata (rules)", toPort: 23 },
+      ],
+    ],
+    [
+      "falco.jsonl",
+      "falco",
+      {},
+      [
+        {
+          sensor: "node-3",
+          pid: 4711,
+          program: "/usr/bin/nc",
+          command: "nc -lvp 4444",
+          containers: ["3ad7b26ded6d", "sb_1"],
+          toIp: null,
+          path: null,
+        },
+        { toIp: "169.254.169.254", toPort: 80, fromPort: 51_000, containers: [], program: "curl" },
+        { path: "/etc/shadow", toIp: null },
+        { title: "Falco internal: syscall event drop" },
+      ],
+    ],
+    [
+      "aws-v2.log",
+      "flow-log",
+      { "accepted flow": 1, "no flow (NODATA)": 1, "no flow (SKIPDATA)": 1 },
+      [
+        {
+          id: "aws-v2.log:3",
+          at: AT,
+          durationMs: 60_000,
+          sensor: "eni-0a1b2c3d4e5f60718",
+          toIp: "203.0.113.9",
+          title: "reject by the network, port 3389",
         },
       ],
+    ],
+    ["aws-v5.log", "flow-log", {}, [{ at: AT, toIp: "198.51.100.7", toPort: 5432, fromIp: "10.0.0.62" }]],
+    [
+      "aws-cloudwatch.json",
+      "flow-log",
+      {},
+      [{ id: "aws-cloudwatch.json:3[1]", toPort: 3389, protocol: "tcp" }],
+    ],
+    [
+      "gcp-firewall.json",
+      "flow-log",
+      { "flow without a disposition": 1 },
+      [{ sensor: "sandboxes-1", toIp: "203.0.113.9", toPort: 22, title: "denied by deny-egress, port 22" }],
+    ],
+    [
+      "azure-nsg.json",
+      "flow-log",
+      { "accepted flow": 1 },
+      [
+        { id: "azure-nsg.json:3[1]#1", at: AT, toPort: 3389, protocol: "tcp", sensor: "000D3AF87856" },
+        {
+          id: "azure-nsg.json:3[1]#2",
+          at: AT + 1_000,
+          title: "deny by DefaultRule_DenyAllOutBound, port 3390",
+          raw: { tuple: expect.stringContaining("59337,3390") },
+        },
+      ],
+    ],
+    [
+      "azure-vnet.json",
+      "flow-log",
+      { "accepted flow": 1 },
+      [{ at: AT + 599, toPort: 22, protocol: "tcp", sensor: "0022485D8CF8" }],
+    ],
+  ])("%s", (name, format, skippedFor, alarms) => {
+    const read = importAlarms(sample(name), name);
+    expect(read).toMatchObject({ format, skippedFor, faultCount: 0 });
+    expect(read.alarms).toHaveLength(alarms.length);
+    expect(read.alarms).toMatchObject(alarms);
+  });
+
+  it.each(["eve.jsonl", "aws-v2.log", "gcp-firewall.json", "azure-nsg.json"])(
+    "%s gives the same however it comes in pieces",
+    (name) => {
+      const reader = new AlarmReader(name);
+      for (const byte of Buffer.from(sample(name))) reader.push(Uint8Array.of(byte));
+      expect(reader.end()).toEqual(importAlarms(sample(name), name));
+    },
+  );
+});
+
+const [EVE = "", ...LATER] = sample("eve.jsonl").trimEnd().split("\n");
+
+describe("what is not whole", () => {
+  it.each<[what: string, text: string, alarms: number, faults: object[]]>([
+    [
+      "a line torn at the end",
+      `${EVE}\n{"timestamp":"2026-03`,
+      1,
+      [{ line: 2, offset: EVE.length + 1, message: expect.stringContaining("cut off") }],
+    ],
+    ["a line torn by the next", `{"timestamp":"2026-03\n${EVE}\n`, 1, [{ line: 1, offset: 0 }]],
+    ["a line torn between two texts", `{"timestamp":\n${EVE}\n`, 1, [{ line: 1, offset: 0 }]],
+    [
+      "the end of a line, then whole ones",
+      `5,"proto":"TCP"}\n${EVE}\n`,
+      1,
+      [{ line: 1, message: expect.stringContaining('5,\\"proto') }],
+    ],
+    [
+      "an array cut off within an element",
+      `[${EVE},\n${EVE},\n${EVE.slice(0, 90)}`,
+      2,
+      [{ line: 3, element: 3, message: expect.stringContaining("cut off") }],
+    ],
+    [
+      "an array cut off after one",
+      `[\n${EVE},\n`,
+      1,
+      [{ line: 3, message: "the array is not closed: cut off after element 1" }],
+    ],
+    [
+      "an array with what is no JSON",
+      `[${EVE}, {"a": nope}, ${EVE}]`,
+      2,
+      [{ element: 2, line: 1, offset: EVE.length + 3 }],
+    ],
+    [
+      "something after an array",
+      `[${EVE}]\nmore`,
+      1,
+      [{ line: 2, message: expect.stringContaining("after the end") }],
+    ],
+    [
+      "a time that is none",
+      `${EVE}\n${EVE.replace(/2026[^"]+/, "yesterday")}`,
+      1,
+      [{ line: 2, message: 'timestamp "yesterday" is no time' }],
+    ],
+    [
+      "a row with too few columns",
+      "start,dstaddr,action\n1772338327,10.0.0.5\n1772338327,10.0.0.5,DENY",
+      1,
+      [{ line: 2, message: '2 columns where 3 are expected: "1772338327,10.0.0.5"' }],
+    ],
+  ])("%s", (_, text, alarms, faults) => {
+    const read = importAlarms(text, "f");
+    expect(read.alarms).toHaveLength(alarms);
+    expect(read.faults).toMatchObject(faults);
+    expect(read.faultCount).toBe(faults.length);
+  });
+
+  it("says that what is called JSON is none, whatever it is", () => {
+    const { faults, records } = importAlarms("some words here\nand more\n", "f", { format: "suricata" });
+    expect(records).toBe(2);
+    expect(faults[0]).toMatchObject({
+      line: 1,
+      message: 'not JSON: no object, it begins with "some words here"',
     });
   });
 
-  it("is read as CSV with a header and quotes", () => {
-    const csv =
-      'start,srcaddr,dstaddr,dstport,protocol,action,note\n1772338327,10.1.0.4,10.0.0.5,22,6,DENY,"a, ""b"""\n';
-    const { alarms } = importAlarms(csv, "flows.csv");
-    expect(alarms).toMatchObject([{ toPort: 22, raw: { note: 'a, "b"' } }]);
+  it("keeps a hundred faults, and counts all", () => {
+    const { faults, faultCount } = importAlarms("no\n".repeat(250), "f", { format: "falco" });
+    expect([faults.length, faultCount]).toEqual([100, 250]);
   });
 
-  it("names a line with a column too few", () => {
-    const { faults } = importAlarms("start,dstaddr,action\n1772338327,10.0.0.5\n", "flows.csv");
-    expect(faults).toEqual([{ file: "flows.csv", line: 2, message: "2 columns where 3 are expected" }]);
+  it("is empty", () => {
+    expect(importAlarms("\n", "eve.json")).toMatchObject({
+      records: 0,
+      alarms: [],
+      faultCount: 0,
+      format: null,
+    });
   });
 });
 
-describe("any JSON", () => {
+describe("the format", () => {
+  it("is what most of the first records are, and the others are named", () => {
+    const falco = sample("falco.jsonl").split("\n")[0]!;
+    const read = importAlarms([falco, EVE, ...LATER].join("\n"), "mixed");
+    expect(read).toMatchObject({ format: "suricata", guess: { sample: 7, agree: 6 }, faultCount: 1 });
+    expect(read.faults[0]).toMatchObject({
+      line: 1,
+      message: "not an EVE record: timestamp and event_type missing",
+    });
+  });
+
+  it.each([
+    ['{"a":1,"b":2}', "line 1: its fields are a, b"],
+    ["nothing that we know", 'line 1: 4 columns where 14 are expected: "nothing that we know"'],
+    ['{"a', "cut off"],
+  ])("of %j is not guessed, and is said to be unknown", (text, said) => {
+    expect(() => importAlarms(text, "f")).toThrow(said);
+  });
+});
+
+describe("any JSON, or a table", () => {
   const map = {
     at: "when",
     title: "rule.name",
@@ -104,19 +236,17 @@ describe("any JSON", () => {
     });
   });
 
+  it("is read by the names of its columns", () => {
+    const csv = 'stamp,what,"peer, far"\n1772338327,"a, ""b""",10.0.0.5\n';
+    const { alarms } = importAlarms(csv, "own.csv", {
+      map: { at: "stamp", title: "what", toIp: "peer, far" },
+    });
+    expect(alarms).toMatchObject([{ title: 'a, "b"', toIp: "10.0.0.5" }]);
+  });
+
   it("names a record that lacks what the map says", () => {
-    expect(importAlarms('{"when":1772338327}', "own.json", { map }).faults).toEqual([
-      { file: "own.json", line: 1, message: 'nothing at "rule.name"' },
+    expect(importAlarms('{"when":1772338327}', "own.json", { map }).faults).toMatchObject([
+      { line: 1, message: 'nothing at "rule.name"' },
     ]);
   });
-
-  it("is not guessed", () => {
-    expect(() => importAlarms('{"a":1}', "own.json")).toThrow(
-      "neither Suricata EVE, nor Falco, nor a flow log",
-    );
-  });
-});
-
-it("makes nothing of an empty file", () => {
-  expect(importAlarms("\n", "eve.json")).toEqual({ alarms: [], skipped: 0, faults: [] });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { OutsideAlarm } from "../../src/outside/alarm.ts";
+import { NOTHING, type OutsideAlarm } from "../../src/outside/alarm.ts";
 import { landAlarms, type NetworkAct } from "../../src/outside/landing.ts";
 
 const T0 = Date.UTC(2026, 2, 1, 4, 0, 0);
@@ -21,18 +21,12 @@ const act = (more: Partial<NetworkAct> & { at: number }): NetworkAct => ({
 });
 
 const alarm = (more: Partial<OutsideAlarm> & { at: number }): OutsideAlarm => ({
+  ...NOTHING,
   id: "fw:1",
   source: "suricata",
   title: "alarm",
   severity: "high",
   protocol: "tcp",
-  fromIp: null,
-  fromPort: null,
-  toIp: null,
-  toPort: null,
-  host: null,
-  pid: null,
-  command: null,
   raw: null,
   ...more,
 });

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { incidentsOf } from "../../src/incidents.ts";
-import { networkActsOf } from "../../src/outside/acts.ts";
+import { actsOf } from "../../src/outside/acts.ts";
 import { importAlarms } from "../../src/outside/import.ts";
 import { landAlarms } from "../../src/outside/landing.ts";
 import { alarmLineOf } from "../../src/outside/ledger.ts";
@@ -77,7 +77,7 @@ const CSV = [
   denied(at(5) + 650, "-", "203.0.113.81"),
 ].join("\n");
 
-const acts = episodes.flatMap(({ id, entries }) => networkActsOf(id, entries));
+const acts = episodes.flatMap(({ id, entries }) => actsOf(id, entries));
 const { alarms, skipped, faults } = importAlarms(CSV, "fw.csv", { format: "flow-log" });
 const { skew, landings } = landAlarms(alarms, acts);
 const lines = landings.map((landing) => alarmLineOf(landing, skew));
@@ -158,7 +158,7 @@ it("is nobody's chunk where the connection was made before the agent began", () 
     `${FIREWALL_HEAD}\n${denied(at - SKEW_MS, 52_000, "203.0.113.90")}`,
     "fw.csv",
   ).alarms;
-  const landed = landAlarms(alarm, networkActsOf("ep_install", entries));
+  const landed = landAlarms(alarm, actsOf("ep_install", entries));
   const line = alarmLineOf(landed.landings[0]!, landed.skew);
   expect(line).toMatchObject({ status: "matched", places: [{ episode: "ep_install", chunk: null }] });
   expect(incidentsOf(entries, [{ seq: 0, hash: "0".repeat(64), line }])).toEqual([]);
