@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { secondLook } from "../../../scripts/second-look.ts";
 import { sum, tallyCheck, tallyJunit, tallyLine, tallyVitest } from "../../../scripts/tally.ts";
 
 const vitest = (over: object): string =>
@@ -50,5 +51,44 @@ describe("a suite that ends badly counts as failed", () => {
       testResults: [{ status: "failed", assertionResults: [{ status: "failed" }] }],
     });
     expect(tallyCheck("vitest", 1, report).failed).toBe(1);
+  });
+});
+
+describe("a second look at what failed", () => {
+  const failed = (...names: string[]) => ({
+    numFailedTests: names.length,
+    testResults: names.map((name) => ({
+      name: `/repo/${name}`,
+      status: "failed",
+      assertionResults: [{ status: "failed" }],
+    })),
+  });
+
+  it.each([
+    [["packages/rock/test/sessions.test.ts"], ["packages/rock/test/sessions.test.ts"]],
+    [["a/1.test.ts", "a/2.test.ts", "a/3.test.ts", "a/4.test.ts"], null],
+    [["packages/rock/test/containment/files.test.ts"], null],
+    [["packages/rock/test/egress/doors.test.ts"], null],
+    [["packages/roll/test/incident.test.ts"], null],
+    [["a/1.test.ts", "packages/rock/test/network-life.test.ts"], null],
+    [[], null],
+  ])("at %j is at %j", (names, again) => {
+    expect(secondLook(vitest(failed(...names)), "/repo")).toEqual(again);
+  });
+
+  it("is none where a file could not be loaded", () => {
+    const broken = vitest({
+      testResults: [{ name: "/repo/a.test.ts", status: "failed", assertionResults: [] }],
+    });
+    expect(secondLook(broken, "/repo")).toBeNull();
+  });
+
+  it.each([
+    ["passes alone", 0, vitest({ numPassedTests: 9 }), { passed: 4, failed: 0, skipped: 0 }],
+    ["fails again", 1, vitest(failed("a.test.ts")), { passed: 3, failed: 1, skipped: 0 }],
+    ["ends badly", 1, vitest({ numPassedTests: 9 }), { passed: 4, failed: 1, skipped: 0 }],
+    ["leaves no report", 1, null, { passed: 3, failed: 1, skipped: 0 }],
+  ])("that %s counts so", (_, exitCode, again, tally) => {
+    expect(tallyCheck("vitest", exitCode, vitest(failed("a.test.ts")), again)).toEqual(tally);
   });
 });
