@@ -82,7 +82,12 @@ function placed(record: Telemetry, i: number, count: number): Telemetry {
     { pid: 800, startedAt: call },
     { pid: 20, startedAt: START - 100 },
   ];
-  return { ...rest, at, sandbox: "sb", process: { ...process, startedAt: at - 1, ancestry, lineage } };
+  return {
+    ...rest,
+    at,
+    sandbox: "sb",
+    process: { ...process, startedAt: at - 1, ancestry, lineage, shell: 20 },
+  };
 }
 
 const INSTANCE = Instance.parse({

@@ -69,6 +69,8 @@ export const TelemetryProcess = z.object({
   startedAt: z.number().optional(),
   /** The same ancestors, for attribution: the one that a tool call started says which call caused what its descendants do. */
   lineage: z.array(z.object({ pid: z.number().int().positive(), startedAt: z.number() })).optional(),
+  /** Which of these, or itself, is a shell that the driver keeps for a session, by its pid: it runs commands of many calls. */
+  shell: z.number().int().positive().optional(),
 });
 export type TelemetryProcess = z.infer<typeof TelemetryProcess>;
 

@@ -1,5 +1,5 @@
 import type { Alert, TelemetryProcess } from "@ale/core";
-import { isKeptShell } from "./episode/attribution.ts";
+import { belowShell } from "./episode/attribution.ts";
 
 /**
  * Which alerts and alarms are one attempt: what `causeKey` says has one cause, and whatever is about one connection. Pure, and a function of
@@ -20,9 +20,8 @@ export const actKey = (
  */
 export function treeOf(process: TelemetryProcess | undefined): string | undefined {
   if (process === undefined) return undefined;
-  const { lineage = [], ancestry = [], command } = process;
-  if (lineage.length === 0 && isKeptShell(command)) return undefined;
-  const below = isKeptShell(ancestry[lineage.length - 1]) ? lineage.slice(0, -1) : lineage;
+  const below = belowShell(process);
+  if (below === null) return undefined;
   const root = below.at(-1) ?? process;
   return `${root.pid}@${Math.round(root.startedAt ?? 0)}`;
 }

@@ -7,7 +7,6 @@ import {
   Telemetry,
   type TelemetryProcess,
 } from "@ale/core";
-import { isKeptShell } from "./episode/attribution.ts";
 import { causeKey } from "./episode/cause.ts";
 import type { IncidentHead, IncidentSignal } from "./incident.ts";
 import { actKey, type Caused, flowsOf, groupByCause, kinOf } from "./incident-cause.ts";
@@ -175,7 +174,7 @@ function whatOf(members: readonly Member[], rule: string): string | null {
 
 /** The agent's own shell says nothing: what it was told to do does. */
 const commandOf = (process: TelemetryProcess | undefined): string | null =>
-  isKeptShell(process?.command) ? null : (process?.command ?? process?.exe ?? null);
+  process === undefined || process.shell === process.pid ? null : (process.command ?? process.exe ?? null);
 
 /** A place of the network, a name, a file: whatever the evidence is about. */
 function aboutOf({ evidence }: Alert): string | null {

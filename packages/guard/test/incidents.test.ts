@@ -9,6 +9,7 @@ import {
   entriesOf,
   logText,
   program,
+  SHELL,
   SHELL_COMMAND,
   seen,
   T0,
@@ -245,7 +246,7 @@ describe("one attempt", () => {
   });
 
   it("is told on one line: by its program, else by the call, else by what it was about; never by the agent's shell", () => {
-    const shell = { pid: 4100, startedAt: T0 + 50, lineage: [], command: SHELL_COMMAND };
+    const shell = { ...SHELL, lineage: [], command: SHELL_COMMAND, shell: SHELL.pid };
     const told = episode(
       { ...base, rule: "a", callId: "c1", process: probe, evidence: { command: "x" } },
       {
@@ -274,7 +275,7 @@ describe("one attempt", () => {
   });
 
   it("is never a chunk's that did not cause it, in one shell that lives through all of them", () => {
-    const shell = { pid: 4100, startedAt: T0 + 50, lineage: [], command: SHELL_COMMAND };
+    const shell = { ...SHELL, lineage: [], command: SHELL_COMMAND, shell: SHELL.pid };
     const incidents = incidentsOf(
       entriesOf(
         logText(T0, [

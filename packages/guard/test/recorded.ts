@@ -131,6 +131,7 @@ export const program = (pid: number, startedAt: number, command: string) => ({
   command,
   startedAt,
   lineage: [SHELL],
+  shell: SHELL.pid,
   ancestry: [SHELL_COMMAND],
 });
 

@@ -15,6 +15,7 @@ const record = (more: Partial<Telemetry> = {}): Telemetry => ({
 const box = (id: string): Observed => ({
   id,
   pids: () => [],
+  shells: () => [],
   users: () => undefined,
   upper: () => undefined,
   lower: () => [],
@@ -124,6 +125,24 @@ describe("the hub of a driver's telemetry", () => {
     hub.tell(record({ sandbox: "c" }));
     hub.tell(record({ sandbox: null }));
     expect([told.a!.length, told.b!.length]).toEqual([10, 5]);
+  });
+
+  test("says of each process which of its ancestors is a session's shell, whatever its start is known to", () => {
+    const shells = [
+      { pid: 20, startedAt: 1_000 },
+      { pid: 30, startedAt: 9_000 },
+    ];
+    const hub = new TelemetryHub(() => []);
+    const told: Telemetry[] = [];
+    using _ = hub.listen({ ...box("a"), shells: () => shells }, (one) => told.push(one));
+    const tell = (pid: number, startedAt: number, ...lineage: { pid: number; startedAt: number }[]) =>
+      hub.tell(record({ process: { pid, startedAt, lineage } }));
+    tell(20, 1_009.7);
+    tell(50, 5_000, { pid: 40, startedAt: 4_000 }, { pid: 20, startedAt: 1_009.7 });
+    // Another process that got the number later, and one that no shell is in sight of.
+    tell(20, 1_500);
+    tell(50, 5_000, { pid: 30, startedAt: 2_000 });
+    expect(told.map(({ process }) => process?.shell)).toEqual([20, 20, undefined, undefined]);
   });
 
   test("tells at a drain what was left out until then", async () => {

@@ -184,7 +184,7 @@ describe("the tree of processes", () => {
     ]);
     const proc = silent({
       sandbox: (pid) => (parents.has(pid) ? "box" : undefined),
-      stat: (pid) => ({ parent: parents.get(pid)!, startedAt: 1_000 }),
+      stat: (pid) => ({ parent: parents.get(pid)!, ticks: 100, startedAt: 1_000 }),
       command: (pid) => `command ${pid}`,
     });
     const tree = new ProcessTree(proc);

@@ -141,6 +141,43 @@ describe.skipIf(!can?.telemetry.includes("tracefs"))(suite("the kernel's trace o
     await (await driver()).snapshots.remove(snapshot.id);
   });
 
+  test("knows a session's shell, one that took its place or came back with a snapshot, and no program that looks like one, also under load", async () => {
+    const busy = await Promise.all([sandbox(), sandbox()]);
+    const load = { argv: ["bash", "-c", "while :; do /bin/true; done"], timeoutMs: 100_000 };
+    const running = busy.map((box) => box.exec(load));
+    await using one = listenTo(await sandbox());
+    const { box } = one;
+    // The thread that reads the trace has begun.
+    await box.drainTelemetry();
+    // Told apart by their paths, which the trace has of every program: who is busy may miss a command line.
+    const nap = (n: number): string => `/work/nap-${n}`;
+    await box.shell.run(
+      `for n in 1 2 3 4 5; do cp /bin/sleep ${nap(0).slice(0, -1)}$n; done; ${nap(1)} 0.01`,
+    );
+    await box.shell.run(`(${nap(2)} 0.3 & exit)`);
+    await box.shell.run("exit 3");
+    await box.shell.run(`${nap(3)} 0.01`);
+    const { snapshot } = await box.snapshot();
+    await box.revert(snapshot.id);
+    await box.shell.run(`${nap(4)} 0.01`);
+    const imitation = ["bash", "--norc", "--noprofile", "--noediting", "-i", "-c", `${nap(5)} 0.01; true`];
+    await box.exec({ argv: imitation });
+    const execs = (await one.told("process.exec")).map(({ process }) => process);
+    const shells = [1, 2, 3, 4, 5].map((n) => {
+      const found = execs.find((process) => process?.exe === nap(n));
+      const outermost = found?.lineage?.at(-1)?.pid;
+      expect([n, outermost]).toEqual([n, expect.any(Number)]);
+      return { named: found?.shell, outermost };
+    });
+    expect(shells.slice(0, 4).filter(({ named, outermost }) => named !== outermost)).toEqual([]);
+    expect(shells[4]?.named).toBeUndefined();
+    expect(shells[1]?.named).toBe(shells[0]?.named);
+    expect(new Set(shells.map(({ named }) => named)).size).toBe(4);
+    await Promise.all(busy.map((other) => other.destroy()));
+    await Promise.allSettled(running);
+    await (await driver()).snapshots.remove(snapshot.id);
+  }, 120_000);
+
   test("cannot be forged by what a program is called", async () => {
     await using one = await watched();
     const name =

@@ -12,10 +12,6 @@ import type { CallSpan, CallTimeline } from "./timeline.ts";
 export const START_TICK_MS = 10;
 const MAX_PROCESSES = 8_192;
 const MAX_FLOWS = 8_192;
-/** How a driver starts the shells that it keeps for sessions. They may begin with any command, and everything descends from them. */
-const KEPT_SHELL = / --norc --noprofile --noediting -i$/;
-export const isKeptShell = (command: string | undefined): boolean =>
-  command !== undefined && KEPT_SHELL.test(command);
 
 export interface ProcessStart {
   readonly pid: number;
@@ -88,7 +84,7 @@ export class Attributor {
 
   #learn(process: TelemetryProcess, startedAt: number, at: number): readonly ProcessStart[] {
     const { pid } = process;
-    const lineage = withoutKeptShell(process);
+    const lineage = belowShell(process);
     if (lineage === null) return [];
     const known = this.#known.get(pid);
     if (known?.startedAt === startedAt) known.firstSeenAt = Math.min(known.firstSeenAt, at);
@@ -128,8 +124,12 @@ export class Attributor {
   }
 }
 
-/** Null: the process is itself such a shell. */
-function withoutKeptShell({ command, ancestry = [], lineage = [] }: TelemetryProcess) {
-  if (lineage.length === 0) return isKeptShell(command) ? null : lineage;
-  return isKeptShell(ancestry[lineage.length - 1]) ? lineage.slice(0, -1) : lineage;
+/**
+ * Its ancestors below the shell that a driver keeps for a session, which may begin with any call and runs what many of them ask for. Null:
+ * it is such a shell itself.
+ */
+export function belowShell({ pid, shell, lineage = [] }: TelemetryProcess): readonly ProcessStart[] | null {
+  if (shell === pid) return null;
+  const at = shell === undefined ? -1 : lineage.findIndex((one) => one.pid === shell);
+  return at < 0 ? lineage : lineage.slice(0, at);
 }

@@ -62,6 +62,25 @@ describe("the chunk that caused it", () => {
     ]);
   });
 
+  it.each([
+    ["missing", undefined],
+    ["read late, when it was another program's", "make -j4"],
+  ])("is not told by such a shell whose command line is %s", (_, command) => {
+    const late = { ...SESSION_SHELL, startedAt: START + 30, command: command ?? "" };
+    const curl = deny(2_110, {}, processOf([[50, 2_100, "curl x"]], late));
+    expect(judge(timelineOf(...THREE), curl)).toEqual([[2, 2, "ancestry"]]);
+  });
+
+  it("is that of a program which only looks like such a shell", () => {
+    const { shell: _, ...imitator } = { ...SESSION_SHELL, startedAt: START + 30 };
+    const curl = deny(2_110, {}, processOf([[50, 2_100, "curl x"]], imitator));
+    const itself = deny(2_120, {}, { ...imitator, ancestry: [], lineage: [] });
+    expect(judge(timelineOf(...THREE), curl, itself)).toEqual([
+      [2, 0, "ancestry"],
+      [2, 0, "ancestry"],
+    ]);
+  });
+
   it("is the call before the gap in which an orphan began", () => {
     const orphan = processOf([[50, 700, "beacon"]], null);
     expect(judge(timelineOf(...THREE), deny(2_110, {}, orphan))).toEqual([[2, 0, "ancestry"]]);

@@ -18,6 +18,7 @@ export const SESSION_SHELL: TelemetryProcess = {
   startedAt: START - 500,
   exe: "/usr/bin/bash",
   command: "bash --norc --noprofile --noediting -i",
+  shell: 20,
 };
 
 /** A process and its parents, the nearest first, as collectors tell it. */
@@ -29,6 +30,7 @@ export function processOf(
   const above = top === null ? [] : [top];
   return {
     pid,
+    ...(top?.shell === undefined ? {} : { shell: top.shell }),
     startedAt: START + at,
     exe: `/usr/bin/${command.split(" ")[0]}`,
     command,

@@ -132,9 +132,17 @@ export interface Listener {
   gone(): void;
 }
 
+/** A shell that PID 1 has started for a session: its number inside, and its start in clock ticks since boot. */
+export interface ShellStart {
+  readonly pid: number;
+  readonly ticks: number;
+}
+
 /** Requests to PID 1 and their replies. Does not own the connection. */
 export class ControlChannel {
   readonly ready: Promise<boolean>;
+  /** Told of each shell before that has read its first command. */
+  onShell: (start: ShellStart) => void = () => {};
   #connection: Duplex | undefined;
   #listeners = new Map<string, Listener>();
   #resolveReady: (ready: boolean) => void = () => {};
@@ -223,6 +231,10 @@ export class ControlChannel {
     const [type, id, ...fields] = frame;
     if (text(type) === "ready") {
       this.#resolveReady(true);
+      return;
+    }
+    if (text(type) === "shell") {
+      this.onShell({ pid: Number(text(id)), ticks: Number(text(fields[0])) });
       return;
     }
     const listener = this.#listeners.get(text(id));

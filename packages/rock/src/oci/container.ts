@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { AleError, type NetworkPolicy, ok } from "@ale/core";
 import type { ReadWatch } from "../files/read-watch.ts";
 import { Tree } from "../files/tree.ts";
-import { type CgroupHost, killGroup } from "../host/cgroup.ts";
+import { type CgroupHost, killGroup, processesOf } from "../host/cgroup.ts";
 import { hastenAttach } from "../host/cgroup-haste.ts";
 import { addCounters, type GroupCounters, readCounters } from "../host/cgroup-stats.ts";
 import { ownGroups } from "../host/own-groups.ts";
@@ -24,6 +24,7 @@ import { Quiet } from "./quiet.ts";
 import { detachRoot, removeGroups } from "./remains.ts";
 import { Run } from "./run.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
+import { SessionShells } from "./session-shells.ts";
 import { ownUser } from "./settings.ts";
 import type { ShellState } from "./shell-state.ts";
 import { places, removeSandboxDirectory, rootOf, type SandboxState, writeSandboxState } from "./state.ts";
@@ -89,6 +90,8 @@ export class RunningContainer {
   readonly id: string;
   readonly owner: Owner;
   readonly activity = new Activity();
+  /** That its PID 1 has started for sessions. */
+  readonly shells = new SessionShells(() => processesOf(this.#host.cgroups, this.id));
   /** Resolves when its last process is gone and, unless they are kept, its last file. */
   readonly whenEnded: Promise<EndReason>;
   readonly #host: Host;
@@ -294,6 +297,7 @@ export class RunningContainer {
     const run = new Run(launchRuntime(this.#host, this.id, layer, groups?.enter), logOf(layer), start);
     this.#run = run;
     this.#control = run.control;
+    run.control.onShell = (start) => this.shells.add(start);
     mountOverlay({ layer: layer.directory, lower: this.lower, root, users });
     this.#tree = new Tree(root, users?.ids);
     this.#tree.agent = ownUser({ spec: this.spec, config: this.#state.image.config, files: this.#tree });

@@ -7,6 +7,7 @@ export function observed(id: string, containerNow: () => RunningContainer): Obse
   return {
     id,
     pids: () => processesOf(containerNow().cgroups, id),
+    shells: () => containerNow().shells.all,
     users: () => containerNow().users,
     upper: () => containerNow().upper,
     lower: () => containerNow().lower,

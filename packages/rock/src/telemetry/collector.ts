@@ -5,11 +5,19 @@ import type { SandboxStats } from "../port/sandbox.ts";
 
 export type Tell = (record: Telemetry) => void;
 
+/** A process of the host, also when its number is another one's by now. `startedAt` on the telemetry's clock, to some 10 ms. */
+export interface ProcessStart {
+  readonly pid: number;
+  readonly startedAt: number;
+}
+
 /** A sandbox as collectors know it. All of it may change with a restart of the sandbox, and is asked for when needed. */
 export interface Observed {
   readonly id: string;
   /** Its processes on the host, PID 1 first where it is known. */
   readonly pids: () => readonly number[];
+  /** Those of its processes, on the host, that are or were kept as shells of sessions; the last to start comes last. */
+  readonly shells: () => readonly ProcessStart[];
   /** Numbers of the host that its users have; undefined where they are the host's own. */
   readonly users: () => { readonly first: number; readonly size: number } | undefined;
   /** What it has written above its image; undefined while that is not to be read. */

@@ -1,5 +1,5 @@
 import { type Telemetry, type TelemetrySource, telemetryNow } from "@ale/core";
-import type { Collector, CollectorKind, Observed } from "./collector.ts";
+import type { Collector, CollectorKind, Observed, ProcessStart } from "./collector.ts";
 import { type Pace, Pacing } from "./pacing.ts";
 import { livingProcess } from "./proc-facts.ts";
 
@@ -132,7 +132,7 @@ export class TelemetryHub implements Disposable {
 
   #admit(followed: Followed, record: Telemetry): void {
     const admitted = followed.pacing.admit(record, telemetryNow());
-    if (admitted !== undefined) deliver(followed, admitted);
+    if (admitted !== undefined) deliver(followed, withShell(admitted, followed.sandbox.shells()));
   }
 
   /** Resolves when everything that happened in a sandbox before the call was told, as far as there is anybody to tell. */
@@ -180,6 +180,19 @@ function withProcess(record: Telemetry): Telemetry {
   const { startedAt, lineage, ancestry } = livingProcess(process.pid);
   if (startedAt === undefined || lineage === undefined || startedAt > record.at) return record;
   return { ...record, process: { ancestry: ancestry ?? [], ...process, startedAt, lineage } };
+}
+
+/** The kernel's trace tells a start exactly, /proc in ticks of 10 ms. */
+const SAME_START_MS = 20;
+
+/** Says which of its ancestors, or itself, is a session's shell. */
+function withShell(record: Telemetry, shells: readonly ProcessStart[]): Telemetry {
+  const { process } = record;
+  if (process === undefined) return record;
+  const shell = [process, ...(process.lineage ?? [])].find(({ pid, startedAt }) =>
+    shells.some((one) => one.pid === pid && Math.abs(one.startedAt - (startedAt ?? 0)) <= SAME_START_MS),
+  );
+  return shell === undefined ? record : { ...record, process: { ...process, shell: shell.pid } };
 }
 
 function deliver({ listeners }: Followed, record: Telemetry): void {

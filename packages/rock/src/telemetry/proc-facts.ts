@@ -11,6 +11,8 @@ const MAX_ANCESTORS = 16;
 /** Of the group of processes that a thread belongs to. */
 export interface ProcStat {
   readonly parent: number;
+  /** Its start as the kernel has it: clock ticks since boot. */
+  readonly ticks: number;
   /** On the telemetry's clock; as exact as the kernel's ticks, 10 ms. */
   readonly startedAt: number;
 }
@@ -22,7 +24,7 @@ export function statOf(pid: number): ProcStat | undefined {
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const [parent, ticks] = [Number(fields[1]), Number(fields[19])];
   if (!Number.isInteger(parent) || !Number.isInteger(ticks)) return undefined;
-  return { parent, startedAt: fromMonotonicMs((ticks * 1000) / TICKS_PER_SECOND - sleptMs()) };
+  return { parent, ticks, startedAt: fromMonotonicMs((ticks * 1000) / TICKS_PER_SECOND - sleptMs()) };
 }
 
 /**

@@ -64,10 +64,20 @@ sub start_shell {
   close $slave if $slave;
   @$shell{qw(pid cmd data ctl out buffer terminal)} = ($pid, $cmd_w, $data_w, $ctl_r, $out_r, '', $master);
   $shell_of{$pid} = $shell;
+  # Before it has read a word: whatever it does for anybody, the driver knows whose shell it is.
+  send_frame('shell', $pid, start_of($pid));
   unblock($ctl_r);
   on_read($ctl_r, sub { read_control($shell) });
   write_all($cmd_w, $SHELL_SCRIPT);
   1;
+}
+
+# In clock ticks since boot, as everybody reads it.
+sub start_of {
+  my ($pid) = @_;
+  open(my $stat, '<', "/proc/$pid/stat") or return '';
+  my $line = <$stat>;
+  (split ' ', substr($line, rindex($line, ')') + 2))[19];
 }
 
 # `credit`: of output that is passed on while the command runs, else empty.
