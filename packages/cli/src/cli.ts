@@ -8,6 +8,7 @@ import { findCommand } from "./find-command.ts";
 import { commandHelp, groupHelp, overview } from "./help.ts";
 import { createIo, type In, type Io } from "./io.ts";
 import type { Out } from "./out.ts";
+import { refuseImpossibleHome } from "./out-files.ts";
 import { softwareVersions } from "./versions.ts";
 
 /** The streams and variables of one invocation. `main.ts` passes the process's own, tests pass theirs. */
@@ -74,6 +75,7 @@ async function dispatch(
     io.print(commandHelp(found.command, action).trimEnd());
     return EXIT.ok;
   }
+  refuseImpossibleHome(io.home);
   if (found.command.hosts) await invocation.enterRootless?.();
   const exitCode = await action.run(found.argv, io, signal);
   const interrupted = signal.aborted && action.endsBySignal !== true;

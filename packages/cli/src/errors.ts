@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { AleError } from "@ale/core/result";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import type { Io } from "./io.ts";
+import { diskRefusal } from "./out-files.ts";
 
 /** The one place where failures become text for people, JSON for machines and an exit code. */
 export function reportError(thrown: unknown, io: Io, verbose: boolean): number {
@@ -34,14 +35,6 @@ function rootOf(error: unknown): unknown {
 }
 
 /** What the disk refuses is the machine's fault, not ours, wherever it happens. */
-const REFUSALS: Readonly<Record<string, string>> = {
-  EACCES: "make it writable for you, or choose another home: --home DIR",
-  EPERM: "make it writable for you, or choose another home: --home DIR",
-  EROFS: "that file system is mounted read-only; choose another home: --home DIR",
-  ENOSPC: "free some space, then run the same command again",
-  EDQUOT: "free some space, then run the same command again",
-};
-
 function fromSystem(error: unknown, home: string): unknown {
   if (!(error instanceof Error) || error instanceof AleError) return error;
   const { path, syscall } = error as NodeJS.ErrnoException;
@@ -52,10 +45,11 @@ function fromSystem(error: unknown, home: string): unknown {
     code = refusalOf(home);
     message = `${path} cannot be made: ${code === "EROFS" ? "read-only file system" : "permission denied"}`;
   }
-  const next = code === undefined ? undefined : REFUSALS[code];
+  const inHome = path === undefined || path === home || path.startsWith(`${home}/`);
+  const refused = diskRefusal(code, `choose another ${inHome ? "home: --home DIR" : "place"}`);
   // A write that finds the disk full knows a descriptor and no path.
-  if (next === undefined || (path === undefined && code !== "ENOSPC" && code !== "EDQUOT")) return error;
-  return new AleError(`disk-${code!.toLowerCase()}`, message, { next, cause: error });
+  if (refused === undefined || (path === undefined && code !== "ENOSPC" && code !== "EDQUOT")) return error;
+  return new AleError(`disk-${code!.toLowerCase()}`, message, { next: refused.next, cause: error });
 }
 
 /** Why nothing can be written there; undefined where something can. */

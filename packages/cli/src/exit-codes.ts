@@ -55,6 +55,7 @@ const BY_CODE: Readonly<Record<string, ExitCode>> = {
   "archive-*": EXIT.usage,
   "tar-invalid": EXIT.usage,
   "copy-*": EXIT.usage,
+  "out-invalid": EXIT.usage,
   "context-missing": EXIT.usage,
   "stage-unknown": EXIT.usage,
   "build-failed": EXIT.failed,

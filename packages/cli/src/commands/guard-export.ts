@@ -1,10 +1,10 @@
-import { mkdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { bundleOf, EvidenceBundle, type EvidenceWitness } from "@ale/guard";
 import { defineUsage, parseArguments } from "../args.ts";
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { type ReadIncident, readIncident } from "../incidents.ts";
+import { makeFolder, writeWhole } from "../out-files.ts";
 import { renderEvidence } from "../report/evidence.ts";
 import { titlesOfRules } from "../rule-titles.ts";
 import { softwareVersions } from "../versions.ts";
@@ -45,9 +45,9 @@ export const guardExport: Action = {
     const text = `${JSON.stringify(bundle, null, 1)}\n`;
     const html = htmlPath(values.out, bundle.incident.id);
     const json = html.replace(/\.html$/, ".json");
-    await mkdir(dirname(html), { recursive: true });
-    await writeFile(json, text);
-    await writeFile(html, renderEvidence(EvidenceBundle.parse(JSON.parse(text)), text));
+    makeFolder(dirname(html));
+    writeWhole(json, text);
+    writeWhole(html, renderEvidence(EvidenceBundle.parse(JSON.parse(text)), text));
     io.print(html);
     io.print(json);
     io.note(`check it with: ale guard verify ${html}`);

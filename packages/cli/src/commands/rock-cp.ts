@@ -1,4 +1,4 @@
-import { createReadStream, createWriteStream, existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { createReadStream, createWriteStream, existsSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { AleError, type Result } from "@ale/core";
@@ -7,6 +7,7 @@ import type { RockClient } from "@ale/rock/client";
 import { defineUsage, parseArguments, usageError } from "../args.ts";
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
+import { makeFolder, outRefusal } from "../out-files.ts";
 import { withRock } from "../rock/client.ts";
 import { bytes } from "../rock/format.ts";
 import { copy } from "../rock/terminal.ts";
@@ -85,7 +86,8 @@ async function download(client: RockClient, { id, path }: Remote, to: string): P
   const into = isDirectory(to);
   mayHold(to, into, type === "directory");
   if (type === "directory") {
-    const target = into ? to : makeDirectory(to);
+    const target = into ? to : resolve(to);
+    makeFolder(target);
     return unpackDirectory(resolve(target), must(await files.download(path)), { strip: !into });
   }
   const target = into ? join(to, basename(path)) : to;
@@ -106,7 +108,7 @@ async function save(stream: AsyncIterable<Uint8Array>, target: string, mode: num
     await pipeline(counting, createWriteStream(target, { mode }));
   } catch (error) {
     if (isNew) rmSync(target, { force: true });
-    throw error;
+    throw outRefusal(target, "cannot be written", error);
   }
   return size;
 }
@@ -140,11 +142,6 @@ function mayHold(to: string, into: boolean, directory: boolean): void {
     throw usageError(`${to} is a file here, and a directory cannot take its place`, "choose another name");
   if (!directory && to.endsWith("/"))
     throw usageError(`there is no directory ${to} here`, "make it first, with mkdir -p");
-}
-
-function makeDirectory(path: string): string {
-  mkdirSync(path);
-  return path;
 }
 
 async function isRemoteDirectory(files: SandboxFiles, path: string): Promise<boolean> {

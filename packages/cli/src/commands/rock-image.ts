@@ -23,6 +23,7 @@ import { defineUsage, oneOf, parseArguments, usageError } from "../args.ts";
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
+import { outRefusal } from "../out-files.ts";
 import { printable } from "../printable.ts";
 import { bytes, duration, pairs } from "../rock/format.ts";
 import { unenforced, WITHOUT_LIMIT } from "../rock/without-limit.ts";
@@ -145,7 +146,11 @@ export const exportCommand: Action = {
     const [name = "", file = ""] = positionals;
     const format = oneOf("--format", values.format, FORMATS);
     io.progress.status(`exporting ${name}`);
-    await exportImage(io.home, name, file, format === undefined ? {} : { format }, signal);
+    await exportImage(io.home, name, file, format === undefined ? {} : { format }, signal).catch(
+      (error: unknown) => {
+        throw outRefusal(file, "cannot be written", error);
+      },
+    );
     io.print(file);
     io.result({ image: name, file, format: format ?? FORMATS[0] });
     return EXIT.ok;
