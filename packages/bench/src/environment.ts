@@ -1,4 +1,4 @@
-import { canonicalJson, type Instance, type NetworkPolicy, type Phase } from "@ale/core";
+import { canonicalJson, type Instance, type NetworkPolicy, type Phase, policyAfter } from "@ale/core";
 import type { Sandbox, SandboxDriver, SandboxSpec } from "@ale/rock";
 import { type OnInstall, runInstall } from "./install.ts";
 
@@ -42,8 +42,9 @@ export const specOf = (instance: Instance): SandboxSpec => ({
   labels: { instance: instance.id, family: instance.family, split: instance.split },
 });
 
-export const policyOf = (instance: Instance, phase: Phase): NetworkPolicy =>
-  (phase === "agent" ? undefined : instance.networkPhases?.[phase]) ?? instance.network;
+/** Budgets that a phase does not name are the agent's. */
+export const policyOf = ({ network, networkPhases }: Instance, phase: Phase): NetworkPolicy =>
+  policyAfter(phase === "agent" ? undefined : networkPhases?.[phase], network);
 
 export const isAnother = (a: NetworkPolicy, b: NetworkPolicy): boolean =>
   canonicalJson(a) !== canonicalJson(b);

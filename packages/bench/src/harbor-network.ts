@@ -6,6 +6,7 @@ import {
   ok,
   parseIp,
   parseNetwork,
+  policyAfter,
   type Result,
 } from "@ale/core";
 import { z } from "zod";
@@ -188,8 +189,10 @@ export type HarborLines = readonly string[];
  */
 export function harborNetworkLines(
   network: NetworkPolicy,
-  { install = network, verifier = network }: NetworkPhases = {},
+  phases: NetworkPhases = {},
 ): Readonly<Record<Name, HarborLines>> {
+  const install = policyAfter(phases.install, network);
+  const verifier = policyAfter(phases.verifier, network);
   const unless = (policy: NetworkPolicy): HarborLines => (same(policy, install) ? [] : linesOf(policy));
   return { environment: linesOf(install), agent: unless(network), verifier: unless(verifier) };
 }

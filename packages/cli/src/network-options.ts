@@ -1,4 +1,4 @@
-import { NetworkPolicy, parseIp, parseNetwork } from "@ale/core";
+import { NetworkChange, parseIp, parseNetwork } from "@ale/core";
 import { oneOf, usageError } from "./args.ts";
 
 /** `--network MODE --allow HOST…`: what may leave a sandbox, from the command line. */
@@ -18,31 +18,31 @@ export const NETWORK_OPTIONS = {
 } as const;
 
 /** Undefined where nothing is allowed. Throws `usage` for what is no host. */
-export const allowlistOption = (option: string, allow: readonly string[] = []): NetworkPolicy | undefined =>
+export const allowlistOption = (option: string, allow: readonly string[] = []): NetworkChange | undefined =>
   allow.length === 0 ? undefined : allowlistOf(option, allow);
 
 /** Undefined where neither option is given. Throws `usage` where they contradict each other or name no host. */
 export function networkOption(values: {
   readonly network: string | undefined;
   readonly allow: readonly string[] | undefined;
-}): NetworkPolicy | undefined {
+}): NetworkChange | undefined {
   const allow = values.allow ?? [];
   if (values.network === undefined && allow.length === 0) return undefined;
-  const modes = NetworkPolicy.options.map(({ shape }) => shape.mode.value);
+  const modes = NetworkChange.options.map(({ shape }) => shape.mode.value);
   const mode = oneOf("--network", values.network, modes) ?? "allowlist";
   if (mode !== "allowlist") {
     if (allow.length > 0)
       throw usageError(`--allow goes with --network allowlist, not with ${mode}`, "leave one of them out");
-    return NetworkPolicy.parse({ mode });
+    return NetworkChange.parse({ mode });
   }
   if (allow.length === 0)
     throw usageError("--network allowlist allows nothing by itself", "--allow pypi.org, as often as needed");
   return allowlistOf("--allow", allow);
 }
 
-function allowlistOf(option: string, allow: readonly string[]): NetworkPolicy {
+function allowlistOf(option: string, allow: readonly string[]): NetworkChange {
   const places = allow.map((text) => placeOf(option, text));
-  const parsed = NetworkPolicy.safeParse({
+  const parsed = NetworkChange.safeParse({
     mode: "allowlist",
     hosts: places.flatMap((place) => ("name" in place ? [place] : [])),
     addresses: places.flatMap((place) => ("network" in place ? [place] : [])),

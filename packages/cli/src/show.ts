@@ -1,6 +1,7 @@
 import type { Alert, EpisodeLog, Event, EventOf, Telemetry, ToolCall, Verdict } from "@ale/core";
 import type { Style } from "./io.ts";
 import { deepPrintable } from "./printable.ts";
+import { budgetText } from "./rock/record-line.ts";
 import { visibleLength } from "./table.ts";
 
 /**
@@ -163,7 +164,13 @@ function telemetryLine(record: Telemetry, { paint }: ShowOptions): string[] {
   const { net, dns, process } = record;
   const what =
     net !== undefined
-      ? [net.class, net.host ?? net.ip, net.port === undefined ? undefined : `port ${net.port}`, net.rule]
+      ? [
+          net.class,
+          net.host ?? net.ip,
+          net.port === undefined ? undefined : `port ${net.port}`,
+          net.rule,
+          budgetText(net),
+        ]
       : dns !== undefined
         ? [dns.name, dns.allowed === false ? "refused" : "answered"]
         : [record.syscall?.name, record.file?.path, record.tool?.name, process?.command];

@@ -119,6 +119,13 @@ describe("ale rock without a server", () => {
     [["create", "ale/base", "--network", "none", "--allow", "pypi.org"], "--allow goes with"],
     [["fork", "snap", "--allow", "https://pypi.org"], "is no host"],
     [["network", "box", "--end-open"], "goes with a change"],
+    [["network", "box", "--budget", "bytes-up=much"], '--budget: "bytes-up=much" needs a size above 0'],
+    [
+      ["network", "box", "--host-budget", "requests=1.5"],
+      '--host-budget: "requests=1.5" needs a whole number',
+    ],
+    [["create", "ale/base", "--allow", "a.org", "--budget", "up=1"], '--budget: "up=1" names no budget'],
+    [["create", "ale/base", "--budget", "requests=1"], "--budget goes with a network"],
     [["image", "import", "/nowhere.tar", "x"], "there is no /nowhere.tar"],
     [["image", "export", "ale/base", "x", "--format", "zip"], "is not known"],
     [["image", "export", "ale/base", "/nowhere/x.tar"], "there is no directory /nowhere"],
@@ -227,16 +234,29 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
         "pypi.org",
         "--allow",
         "192.0.2.7:5432",
+        "--budget",
+        "bytes-up=10m,connections=7",
+        "--host-budget",
+        "requests=5",
       );
       const id = made.stdout.trim();
-      const shown = async () => (await ale(home, "rock", "network", id)).stdout;
-      expect(await shown()).toBe("allowlist pypi.org:80,443 192.0.2.7:5432\n");
+      const network = async (...argv: string[]) => (await ale(home, "rock", "network", id, ...argv)).stdout;
+      const budgets = "budget bytes-up=10485760 connections=7 host-budget requests=5";
+      const shown = await network();
+      expect(shown).toContain(`allowlist pypi.org:80,443 192.0.2.7:5432 ${budgets}\n`);
+      expect(shown).toMatch(/^the sandbox +0B of 10M, 10M left +.* 0 of 7, 7 left +0 of 100000/m);
+      expect(await network("--allow", "other.org")).toContain(`allowlist other.org:80,443 ${budgets}\n`);
+      await exec([id, "bash", "-c", "echo x > /dev/tcp/other.org/443"]);
+      expect(await network("--budget", "connections=9")).toContain("1 of 9, 8 left");
+      expect(await network("--reset-budgets")).toContain("0 of 9, 9 left");
       expect((await exec([id, "cat", "/proc/net/dev"])).stdout).toContain("eth0");
-      expect((await ale(home, "rock", "network", id, "none")).stdout).toBe("none\n");
+      expect(await network("none")).toBe("none\n");
       expect((await exec([id, "cat", "/proc/net/dev"])).stdout).not.toContain("eth0");
       expect((await ale(home, "rock", "network", id, "--json")).json()).toMatchObject({
         network: { mode: "none" },
+        budgets: null,
       });
+      expect(await network("--allow", "other.org")).toContain("bytes-up=10485760 connections=9");
       await ale(home, "rock", "rm", id);
     },
   );

@@ -48,41 +48,90 @@ const Network = z.string().refine((text) => parseNetwork(text, { strict: true })
 const HostRule = z.strictObject({ name: HostName, ports: z.array(port).min(1).default([80, 443]) });
 const AddressRule = z.strictObject({ network: Network, ports: z.array(port).min(1) });
 
-/** Per sandbox; a host's own budget is the same again. Reaching one ends the connection and is an event. */
+const amount = z.number().int().positive();
+
+/** Of a whole sandbox. Using one up ends the connection and is an event. */
 export const NetworkBudget = z.strictObject({
-  bytesUp: z
-    .number()
-    .int()
-    .positive()
-    .default(64 * 2 ** 20),
-  bytesDown: z
-    .number()
-    .int()
-    .positive()
-    .default(8 * 2 ** 30),
-  connections: z.number().int().positive().default(10_000),
+  bytesUp: amount.default(64 * 2 ** 20),
+  bytesDown: amount.default(8 * 2 ** 30),
+  connections: amount.default(10_000),
   /** Where HTTP is plain: each request of a connection. Inside TLS nobody can count them. */
-  requests: z.number().int().positive().default(100_000),
+  requests: amount.default(100_000),
 });
 export type NetworkBudget = z.infer<typeof NetworkBudget>;
+export type BudgetItem = keyof NetworkBudget;
+export const BUDGET_ITEMS = ["bytesUp", "bytesDown", "connections", "requests"] as const;
+
+/** Some of the amounts; what those mean that are left out is said where it is used. */
+export const BudgetPart = z.strictObject({
+  bytesUp: amount.optional(),
+  bytesDown: amount.optional(),
+  connections: amount.optional(),
+  requests: amount.optional(),
+});
+export type BudgetPart = z.infer<typeof BudgetPart>;
+
+const budgets = {
+  budget: NetworkBudget.prefault({}),
+  /** Of each single host (name or address) that is reached. What is left out: as much as the whole sandbox has. */
+  hostBudget: BudgetPart.optional(),
+};
+
+const allowlist = {
+  mode: z.literal("allowlist"),
+  hosts: z.array(HostRule).default([]),
+  /** Without a name: the packets go where the address says. */
+  addresses: z.array(AddressRule).default([]),
+};
 
 export const NetworkPolicy = z.discriminatedUnion("mode", [
   /** Loopback only: there is no interface. */
   z.strictObject({ mode: z.literal("none") }),
-  z.strictObject({
-    mode: z.literal("allowlist"),
-    hosts: z.array(HostRule).default([]),
-    /** Without a name: the packets go where the address says. */
-    addresses: z.array(AddressRule).default([]),
-    budget: NetworkBudget.prefault({}),
-  }),
+  z.strictObject({ ...allowlist, ...budgets }),
   /** The model gateway and nothing else. */
-  z.strictObject({ mode: z.literal("gateway-only"), budget: NetworkBudget.prefault({}) }),
+  z.strictObject({ mode: z.literal("gateway-only"), ...budgets }),
   /** Everything, recorded. Unsafe; asked for by this name. */
-  z.strictObject({ mode: z.literal("open"), budget: NetworkBudget.prefault({}) }),
+  z.strictObject({ mode: z.literal("open"), ...budgets }),
 ]);
 export type NetworkPolicy = z.infer<typeof NetworkPolicy>;
 export type NetworkMode = NetworkPolicy["mode"];
+
+/** Limits of a policy, which outlast it: another allow list is no reason for another budget. */
+export interface Budgets {
+  readonly budget: NetworkBudget;
+  readonly hostBudget?: BudgetPart | undefined;
+}
+
+const changes = { budget: BudgetPart.optional(), hostBudget: BudgetPart.optional() };
+
+/** A policy that takes the place of another: amounts that it does not name stay as they are. */
+export const NetworkChange = z.discriminatedUnion("mode", [
+  z.strictObject({ mode: z.literal("none") }),
+  z.strictObject({ ...allowlist, ...changes }),
+  z.strictObject({ mode: z.literal("gateway-only"), ...changes }),
+  z.strictObject({ mode: z.literal("open"), ...changes }),
+]);
+export type NetworkChange = z.infer<typeof NetworkChange>;
+
+/** Undefined where there is no network that could have any. */
+export const budgetsOf = (policy: NetworkPolicy): Budgets | undefined =>
+  policy.mode === "none" ? undefined : { budget: policy.budget, hostBudget: policy.hostBudget };
+
+/** The policy that a change leads to. `before`: the budgets until now. */
+export function changedPolicy(change: NetworkChange, before: Budgets | undefined): NetworkPolicy {
+  if (change.mode === "none") return change;
+  const { hostBudget: _, ...rest } = change;
+  const hostBudget = BudgetPart.parse({ ...before?.hostBudget, ...change.hostBudget });
+  return NetworkPolicy.parse({
+    ...rest,
+    budget: { ...before?.budget, ...change.budget },
+    ...(Object.keys(hostBudget).length === 0 ? {} : { hostBudget }),
+  });
+}
+
+/** The same for what takes the place of a whole policy, if anything does. */
+export const policyAfter = (change: NetworkChange | undefined, before: NetworkPolicy): NetworkPolicy =>
+  change === undefined ? before : changedPolicy(change, budgetsOf(before));
 
 /** In this order. */
 export const PHASES = ["install", "agent", "verifier"] as const;
@@ -90,10 +139,10 @@ export type Phase = (typeof PHASES)[number];
 
 /**
  * Policies of the phases that differ from the agent's own (`Instance.network`): before the agent begins, and while the verifier runs. A
- * phase that is left out has the agent's.
+ * phase that is left out has the agent's, and budgets that a phase does not name are the agent's.
  */
 export const NetworkPhases = z.strictObject({
-  install: NetworkPolicy.optional(),
-  verifier: NetworkPolicy.optional(),
+  install: NetworkChange.optional(),
+  verifier: NetworkChange.optional(),
 });
 export type NetworkPhases = z.infer<typeof NetworkPhases>;

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { BUDGET_ITEMS } from "./network-policy.ts";
 
 /**
  * One thing that a collector saw happen in or around a sandbox. All collectors write this one record, on one clock; guard's rules read
@@ -126,6 +127,15 @@ export const Telemetry = z.object({
       upstream: Upstream.optional(),
       /** Of what was refused: `private`, `metadata`, `sandbox`, `fronting`, `protocol`, `budget`, `port`, `name`, `scan`, `default` … */
       rule: z.string().optional(),
+      /** Which budget was used up, and whose: the whole sandbox's, or that for this host. */
+      budget: z
+        .object({
+          of: z.enum(["sandbox", "host"]),
+          what: z.enum(BUDGET_ITEMS),
+          limit: count,
+          used: count,
+        })
+        .optional(),
       /** What the first bytes look like: ssh, tls, http, stratum, socks, shell, silent, unknown. */
       class: z.string().optional(),
       /** The first bytes as text, at most 200 characters, control characters replaced. */

@@ -82,7 +82,7 @@ function flowOf(records: readonly Telemetry[]): IncidentFlow {
   const deny = records.find(({ kind }) => kind === "net.deny");
   const pid = records.find(({ process }) => process !== undefined)?.process?.pid;
   const { flow, protocol, host, ip, port, head, claimed, bytesUp, bytesDown, durationMs, upstream } = net;
-  const refused = deny === undefined ? undefined : (deny.net?.rule ?? "default");
+  const refused = deny === undefined ? undefined : refusalOf(deny);
   const facts = {
     pid,
     protocol,
@@ -105,6 +105,12 @@ function flowOf(records: readonly Telemetry[]): IncidentFlow {
     ...(upstream === undefined ? {} : { upstream: `${upstream.ip}:${upstream.port}` }),
     ...given(facts),
   };
+}
+
+/** The rule, and of a budget which one was used up. */
+function refusalOf({ net }: Telemetry): string {
+  const { rule = "default", budget } = net ?? {};
+  return budget === undefined ? rule : `${rule}: ${budget.of} ${budget.what}`;
 }
 
 /** Without what is undefined, so that a value and its JSON are the same. */

@@ -114,7 +114,7 @@ describe.skipIf(networkObstacle)(networkSuite("a durable driver's sandboxes"), (
     await using next = openOciDriver({ home: home.path, durable: "server", egress });
     await using again = await next.resume(box.id);
     expect(await get(again, "files.test")).toContain("hello");
-    expect(await get(again, "files.test")).toBe("");
+    expect(await get(again, "files.test")).toContain("connections is used up");
     await again.destroy();
 
     await next[Symbol.asyncDispose]();
@@ -128,7 +128,7 @@ describe.skipIf(networkObstacle)(networkSuite("a durable driver's sandboxes"), (
     await using last = openOciDriver({ home: home.path, durable: "server", egress });
     await using left = await last.resume(owner.id);
     await left.setNetwork(limited);
-    expect(await get(left, "files.test")).toBe("");
+    expect(await get(left, "files.test")).toContain("connections is used up");
     await left.destroy();
   }, 60_000);
 

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Task } from "@ale/bench";
-import { type Approver, denyAll, type Event } from "@ale/core";
+import { type Approver, denyAll, type Event, policyAfter } from "@ale/core";
 import { approvalsOf } from "@ale/guard";
 import { openWorkbench, rulesWith, runDirectory, runEpisode, type Watch, watchEverything } from "@ale/roll";
 import { ASK, approveWithin, toolsToAsk } from "../approvals.ts";
@@ -96,7 +96,7 @@ export const run: Action = {
       ...chosen,
       instance: {
         ...chosen.instance,
-        ...(network === undefined ? {} : { network }),
+        network: policyAfter(network, chosen.instance.network),
         ...(install === undefined ? {} : { networkPhases: { ...chosen.instance.networkPhases, install } }),
       },
     };

@@ -12,6 +12,13 @@ export function recordLine(record: Telemetry, paint: Io["paint"]): string {
   return `${head} ${printable(factsText(record))}${by}${more}`;
 }
 
+/** Which budget was used up: `of the sandbox: bytesUp 1000 of 1000`. */
+export function budgetText({ budget }: NonNullable<Telemetry["net"]>): string | undefined {
+  if (budget === undefined) return undefined;
+  const { of, what, used, limit } = budget;
+  return `of the ${of}: ${what} ${used} of ${limit}`;
+}
+
 function processText({ pid, command, exe }: NonNullable<Telemetry["process"]>): string {
   return `${pid} ${printable((command ?? exe ?? "").slice(0, 120))}`;
 }
@@ -19,7 +26,9 @@ function processText({ pid, command, exe }: NonNullable<Telemetry["process"]>): 
 function factsText({ kind, net, dns, syscall, file, resource, tool, process }: Telemetry): string {
   if (net !== undefined) {
     const place = `${net.host ?? net.ip ?? ""}${net.port === undefined ? "" : `:${net.port}`}`;
-    const said = [net.protocol, place, net.rule, net.class, net.head].filter((part) => part !== undefined);
+    const said = [net.protocol, place, net.rule, budgetText(net), net.class, net.head].filter(
+      (part) => part !== undefined,
+    );
     const bytes = net.bytesUp === undefined ? [] : [`${net.bytesUp} up, ${net.bytesDown ?? 0} down`];
     return [...said, ...bytes].join(" ");
   }

@@ -1,7 +1,8 @@
-export { policyText } from "../egress/policy-text.ts";
+export { limitsOf as budgetLimitsOf } from "../egress/account.ts";
+export { BUDGET_NAMES, policyText } from "../egress/policy-text.ts";
 export { LEAST_DISK_BYTES, LEAST_MEMORY_BYTES, MOST_CPUS, MOST_PIDS, SANDBOX_ID } from "../wire/bounds.ts";
 export { parseByteSize } from "../wire/byte-size.ts";
-export type { ExecBody, SandboxCreate, SandboxView } from "../wire/schemas.ts";
+export type { ExecBody, NetworkView, SandboxCreate, SandboxView } from "../wire/schemas.ts";
 export {
   connectLocal,
   connectRock,

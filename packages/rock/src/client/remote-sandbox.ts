@@ -1,6 +1,7 @@
-import type { NetworkPolicy, SandboxFile, Telemetry, TelemetrySource } from "@ale/core";
+import type { NetworkChange, SandboxFile, Telemetry, TelemetrySource } from "@ale/core";
 import { AleError, type Result } from "@ale/core/result";
 import type { FileError } from "../port/files.ts";
+import type { NetworkChangeOptions, NetworkUse } from "../port/network.ts";
 import type {
   Connection,
   ExecResult,
@@ -20,7 +21,7 @@ import type {
 } from "../port/sandbox.ts";
 import type { Session, SessionOptions } from "../port/session.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
-import type { SandboxView } from "../wire/schemas.ts";
+import type { NetworkView, SandboxView } from "../wire/schemas.ts";
 import { connectionOver } from "./remote-connection.ts";
 import { caught, RemoteFiles } from "./remote-files.ts";
 import { RemoteProcess } from "./remote-process.ts";
@@ -133,17 +134,23 @@ export class RemoteSandbox implements Sandbox {
   }
 
   async setNetwork(
-    policy: NetworkPolicy,
-    options: { readonly endOpen?: boolean } = {},
+    change: NetworkChange,
+    options: NetworkChangeOptions = {},
     signal?: AbortSignal,
   ): Promise<void> {
     const { network } = await this.#json<SandboxView>(
       "PUT",
       "/network",
-      { json: { network: policy, ...options } },
+      { json: { network: change, ...options } },
       signal,
     );
     this.#spec = { ...this.#spec, network };
+  }
+
+  async networkUse(signal?: AbortSignal): Promise<NetworkUse> {
+    const { used } = await this.#json<NetworkView>("GET", "/network", {}, signal);
+    if (used === null) throw new AleError("sandbox-not-running", `${this.id} does not run`);
+    return used;
   }
 
   killAgentProcesses(signal?: AbortSignal): Promise<void> {

@@ -1,11 +1,11 @@
-import { AleError, err, type NetworkPolicy, type Result, type SandboxFile } from "@ale/core";
+import { AleError, err, type NetworkChange, type Result, type SandboxFile } from "@ale/core";
 import { frozen, gone, InitClient } from "../oci/init-client.ts";
 import type { OciSession } from "../oci/oci-session.ts";
 import { Programs } from "../oci/programs.ts";
 import { ownDirectory, type Settings, type SettingsRequest } from "../oci/settings.ts";
 import type { ShellState } from "../oci/shell-state.ts";
 import type { FileError, SandboxFiles } from "../port/files.ts";
-import { refuseNetwork } from "../port/network.ts";
+import { type NetworkUse, refuseNetwork } from "../port/network.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
 import type {
   EndReason,
@@ -222,8 +222,12 @@ export class DockerSandbox implements Sandbox {
   }
 
   /** Without an interface it stays: an engine's own networks have no gateway of ours. */
-  async setNetwork(policy: NetworkPolicy): Promise<void> {
-    refuseNetwork(NETWORK_MODES, policy);
+  async setNetwork(change: NetworkChange): Promise<void> {
+    refuseNetwork(NETWORK_MODES, change);
+  }
+
+  async networkUse(): Promise<NetworkUse> {
+    return { sandbox: { bytesUp: 0, bytesDown: 0, connections: 0, requests: 0 }, hosts: {} };
   }
 
   destroy(): Promise<void> {

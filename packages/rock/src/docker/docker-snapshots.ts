@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { AleError, Limits, NetworkPolicy } from "@ale/core";
+import { AleError, Limits, NetworkPolicy, policyAfter } from "@ale/core";
 import { z } from "zod";
 import { freshSandboxId } from "../oci/sandbox-id.ts";
 import type { ShellState } from "../oci/shell-state.ts";
@@ -204,7 +204,7 @@ export class DockerSnapshots {
       image: record.image,
       files: [],
       limits: options.limits ?? limits,
-      network: options.network ?? network,
+      network: policyAfter(options.network, network),
       env: { ...env, ...options.env },
       ...(workdir === undefined ? {} : { workdir }),
       ...(user === undefined ? {} : { user }),

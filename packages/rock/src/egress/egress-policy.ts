@@ -1,4 +1,11 @@
-import { type IpAddress, isWithin, type NetworkPolicy, parseIp, parseNetwork } from "@ale/core";
+import {
+  type IpAddress,
+  isWithin,
+  type NetworkChange,
+  type NetworkPolicy,
+  parseIp,
+  parseNetwork,
+} from "@ale/core";
 
 /**
  * What may leave a sandbox. Default deny: a name, an address or a network is reached because the policy names it, and what leads to
@@ -78,7 +85,7 @@ export function decideUpstream(policy: NetworkPolicy, address: string, toPort: n
 }
 
 /** A rule that names what is denied unless it is named: private space or metadata. */
-export function specialIn(policy: NetworkPolicy): string | undefined {
+export function specialIn(policy: NetworkChange): string | undefined {
   if (policy.mode !== "allowlist") return undefined;
   const kinds = ["metadata", "private"] as const;
   const address = policy.addresses.find((rule) => kinds.some((kind) => isLiteral(rule.network, kind, [])));

@@ -3,16 +3,9 @@ import { writeFileSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { AleError, type NetworkPolicy, parseIp } from "@ale/core";
 import { findTool } from "../host/tools.ts";
+import { type Account, newAccount } from "./account.ts";
 import { FakeAddresses } from "./fake-addresses.ts";
-import {
-  type Account,
-  type Guest,
-  newAccount,
-  type OnRecord,
-  policyChange,
-  processOf,
-  recordOf,
-} from "./guest.ts";
+import { type Guest, type OnRecord, processOf, recordOf } from "./guest.ts";
 import { ipText, type NetNamespace, namespaceOf, newNamespace, within } from "./native-net.ts";
 import { interfaceIndex, Netlink } from "./netlink.ts";
 import { type LoggedPacket, PacketLog } from "./packet-log.ts";
@@ -174,7 +167,6 @@ export class EgressGateway implements Disposable {
   #setPolicy(guest: Guest, policy: NetworkPolicy, endOpen: boolean): void {
     guest.policy = policy;
     if (endOpen) this.#doors?.tcp.endConnections(guest);
-    this.#onRecord(policyChange(guest.sandbox, policy));
   }
 
   #detach(guest: Guest, address: string, cable: number): void {

@@ -1,10 +1,5 @@
-import {
-  type NetworkBudget,
-  type NetworkPolicy,
-  type Telemetry,
-  type TelemetryProcess,
-  telemetryNow,
-} from "@ale/core";
+import { type NetworkPolicy, type Telemetry, type TelemetryProcess, telemetryNow } from "@ale/core";
+import type { Account } from "./account.ts";
 import { policyText } from "./policy-text.ts";
 import { processOfSocket } from "./process-of-socket.ts";
 
@@ -19,54 +14,6 @@ export interface Guest {
   readonly interfaceIndex: number;
   policy: NetworkPolicy;
   readonly account: Account;
-}
-
-/** What a sandbox has used of its budget. Outlives its cable, so that plugging it in again gives nothing back. */
-export interface Account {
-  readonly used: Used;
-  /** The same for each host that it has reached. */
-  readonly byHost: Map<string, Used>;
-}
-
-type Used = { [Name in keyof NetworkBudget]: number };
-
-const nothingUsed = (): Used => ({ bytesUp: 0, bytesDown: 0, connections: 0, requests: 0 });
-
-export const newAccount = (): Account => ({ used: nothingUsed(), byHost: new Map() });
-
-/**
- * Takes one connection or request from the budgets of the sandbox and of the host. False where one of them is used up, whichever it is;
- * nothing is taken then. A host has the same as the whole sandbox again.
- */
-export function take(guest: Guest, host: string | undefined, what: "connections" | "requests"): boolean {
-  if (guest.policy.mode === "none") return false;
-  const { budget } = guest.policy;
-  const accounts = accountsOf(guest, host);
-  if (spent(guest, host) || accounts.some((used) => used[what] >= budget[what])) return false;
-  for (const used of accounts) used[what]++;
-  return true;
-}
-
-/** Counts what has passed. */
-export function addBytes(guest: Guest, host: string | undefined, bytesUp: number, bytesDown: number): void {
-  for (const used of accountsOf(guest, host)) {
-    used.bytesUp += bytesUp;
-    used.bytesDown += bytesDown;
-  }
-}
-
-/** Whether nothing more may pass. */
-export function spent(guest: Guest, host: string | undefined): boolean {
-  if (guest.policy.mode === "none") return true;
-  const { bytesUp, bytesDown } = guest.policy.budget;
-  return accountsOf(guest, host).some((used) => used.bytesUp >= bytesUp || used.bytesDown >= bytesDown);
-}
-
-function accountsOf({ account }: Guest, host: string | undefined): readonly Used[] {
-  if (host === undefined) return [account.used];
-  const known = account.byHost.get(host) ?? nothingUsed();
-  account.byHost.set(host, known);
-  return [account.used, known];
 }
 
 /** `to`: the other end of a TCP connection, where that is known. */
@@ -99,9 +46,10 @@ export function recordOf(
   return { at: telemetryNow(), kind, source, sandbox: guest.sandbox, ...facts };
 }
 
-/** A policy was replaced by this one. */
-export function policyChange(sandbox: string, policy: NetworkPolicy): Telemetry {
+/** A policy was replaced by this one. `reset`: and what was used of its budgets was forgotten. */
+export function policyChange(sandbox: string, policy: NetworkPolicy, reset = false): Telemetry {
   const at = telemetryNow();
-  const tool = { name: "network", command: policyText(policy) };
+  const command = `${policyText(policy)}${reset ? "; what was used of the budgets is forgotten" : ""}`;
+  const tool = { name: "network", command };
   return { at, kind: "policy.change", source: "proxy", sandbox, tool };
 }

@@ -1,7 +1,10 @@
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { exhaustedText } from "./account.ts";
 import { hostOf } from "./first-words.ts";
+import { BudgetError } from "./metered.ts";
+import { refusalText } from "./refused-aloud.ts";
 
 /**
  * Plain HTTP to an allowed name. A connection carries many requests, and a content network would serve each to another host, so that
@@ -10,12 +13,16 @@ import { hostOf } from "./first-words.ts";
 
 export interface HttpVisit {
   readonly host: string;
-  readonly port: number;
-  /** A fresh connection to where the name leads; undefined where policy or the network refuses it. `count` is called as bytes pass. */
-  readonly dial: () => Promise<{ readonly socket: Socket; readonly count: () => void } | undefined>;
+  /** A fresh connection to where the name leads. */
+  readonly wayOut: () => Promise<HttpWayOut>;
   /** A request names another host, or none. */
   readonly onForeign: (claimed: string | null, head: string) => void;
 }
+
+export type HttpWayOut =
+  | { readonly ok: true; readonly stream: Duplex }
+  /** Policy or the network refuses it. `why`: what the program is told; without it the connection is reset. */
+  | { readonly ok: false; readonly why?: string | undefined };
 
 /** Headers between two neighbours (RFC 9110 §7.6.1); the rest is passed on as it is written. */
 const HOP_BY_HOP = new Set([
@@ -56,14 +63,18 @@ export class HttpDoor implements Disposable {
       this.#refuse(incoming, visit);
       return;
     }
-    const out = await visit.dial();
-    if (out === undefined || incoming.destroyed) {
-      out?.socket.destroy();
-      incoming.socket.destroy();
+    const out = await visit.wayOut();
+    if (!out.ok) {
+      if (out.why === undefined) incoming.socket.destroy();
+      else answerRefused(incoming, response, out.why);
+      return;
+    }
+    if (incoming.destroyed) {
+      out.stream.destroy();
       return;
     }
     const onward = request({
-      createConnection: () => out.socket,
+      createConnection: () => out.stream,
       method: incoming.method,
       path: pathOf(incoming.url ?? "/"),
       headers: passedOn(incoming.rawHeaders),
@@ -71,15 +82,17 @@ export class HttpDoor implements Disposable {
     });
     onward.on("response", (answer) => {
       response.writeHead(answer.statusCode ?? 502, answer.statusMessage, passedOn(answer.rawHeaders));
-      answer.on("error", () => response.destroy());
+      answer.on("error", () => (incoming.socket as Socket).resetAndDestroy());
       answer.pipe(response);
-      answer.on("data", out.count);
     });
-    onward.on("error", () => incoming.socket.destroy());
+    onward.on("error", (error) => {
+      if (error instanceof BudgetError && !response.headersSent)
+        answerRefused(incoming, response, exhaustedText(error.exhausted, visit.host));
+      else (incoming.socket as Socket).resetAndDestroy();
+    });
     response.on("close", () => onward.destroy());
     incoming.on("error", () => onward.destroy());
     incoming.pipe(onward);
-    incoming.on("data", out.count);
   }
 
   #refuse(incoming: IncomingMessage, visit: HttpVisit | undefined): void {
@@ -91,6 +104,14 @@ export class HttpDoor implements Disposable {
   [Symbol.dispose](): void {
     this.#server.closeAllConnections();
   }
+}
+
+/** The last answer on this connection; what is still being sent is thrown away. */
+function answerRefused(incoming: IncomingMessage, response: ServerResponse, why: string): void {
+  incoming.unpipe();
+  incoming.resume();
+  response.writeHead(403, { "content-type": "text/plain", connection: "close" });
+  response.end(refusalText(why));
 }
 
 /** One Host line, for this host; and the request's own target, where it is a whole address, for the same. */

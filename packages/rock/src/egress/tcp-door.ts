@@ -1,10 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { createServer, type Server, type Socket } from "node:net";
-import type { Telemetry } from "@ale/core";
-import { decideAddress, decideHost, type EgressDecision, MODEL_GATEWAY } from "./egress-policy.ts";
+import { type Exhausted, exhaustedText, take } from "./account.ts";
+import { type CrossingOptions, cross, crossWithHttp } from "./crossing.ts";
+import { decideAddress, decideHost, type EgressDecision } from "./egress-policy.ts";
 import { type FakeAddresses, isFake } from "./fake-addresses.ts";
-import { ENOUGH_BYTES, type FirstWords, firstWords } from "./first-words.ts";
-import { addBytes, type Guest, type OnRecord, processOf, recordOf, spent, take } from "./guest.ts";
+import type { FirstWords } from "./first-words.ts";
+import { type Guest, processOf } from "./guest.ts";
 import { HttpDoor } from "./http-door.ts";
 import {
   AF_INET,
@@ -18,8 +19,9 @@ import {
   SOCK_STREAM,
   within,
 } from "./native-net.ts";
+import { refusedAloud } from "./refused-aloud.ts";
 import { SourcePorts } from "./source-port.ts";
-import { type Dialled, dialAddress, dialName, type ModelGateway, type Upstream } from "./upstream.ts";
+import { listen, placeOf, saidOf, tell, type Visit } from "./visit.ts";
 
 /**
  * Where every TCP connection of every sandbox ends, whatever address it was meant for. What policy allows is dialled again from the
@@ -27,14 +29,10 @@ import { type Dialled, dialAddress, dialName, type ModelGateway, type Upstream }
  * moment, so that it is known what was tried and by whom, and then reset.
  */
 
-export interface TcpDoorOptions {
+export interface TcpDoorOptions extends CrossingOptions {
   readonly namespace: NetNamespace;
   readonly names: FakeAddresses;
   readonly guestOf: (address: string) => Guest | undefined;
-  readonly onRecord: OnRecord;
-  readonly upstream: Upstream;
-  /** Undefined: nobody reaches one. */
-  readonly modelGateway: ModelGateway | undefined;
   /** Networks in which sandboxes live, e.g. "198.19.0.0/16". */
   readonly sandboxes: readonly string[];
 }
@@ -44,20 +42,6 @@ const SINK_MS = 1_000;
 /** How long an allowed client may be silent before it is taken for one that waits for the server to speak first. */
 const QUIET_MS = 3_000;
 const BACKLOG = 4_096;
-
-interface Visit {
-  readonly guest: Guest;
-  readonly socket: Socket;
-  readonly flow: string;
-  readonly ip: string;
-  readonly port: number;
-  /** Undefined where the address was used without a name. */
-  readonly host: string | undefined;
-  /** The sandbox's own. */
-  readonly sourcePort: number;
-  readonly process: Telemetry["process"];
-  readonly startedAt: number;
-}
 
 export class TcpDoor implements Disposable {
   readonly #options: TcpDoorOptions;
@@ -134,11 +118,11 @@ export class TcpDoor implements Disposable {
       host,
       sourcePort,
       process: processOf(guest, "tcp", sourcePort, to),
-      startedAt: performance.now(),
     };
     const decision = this.#decide(visit, isFake(to.ip));
+    const budget = decision.allowed ? take(guest, placeOf(visit), "connections") : undefined;
     if (!decision.allowed) this.#refuse(visit, decision.refusal);
-    else if (!take(guest, host, "connections")) this.#refuse(visit, "budget");
+    else if (budget !== undefined) this.#refuseFor(visit, budget);
     else void this.#pass(visit);
   }
 
@@ -152,149 +136,41 @@ export class TcpDoor implements Disposable {
 
   /** Told at once; what it began to say follows when it has been said. */
   #refuse(visit: Visit, rule: string, heard?: { readonly words: FirstWords }): void {
-    this.#record(visit, "net.deny", "proxy", { rule, ...(heard === undefined ? {} : saidOf(heard.words)) });
+    const said = heard === undefined ? {} : saidOf(heard.words);
+    tell(this.#options.onRecord, visit, "net.deny", { rule, ...said });
     if (heard !== undefined) {
       visit.socket.resetAndDestroy();
       return;
     }
     void listen(visit.socket, SINK_MS).then(({ words }) => {
-      this.#record(visit, "net.capture", "sink", { rule, ...saidOf(words) });
+      tell(this.#options.onRecord, visit, "net.capture", { rule, ...saidOf(words) });
       visit.socket.resetAndDestroy();
+    });
+  }
+
+  /** Nothing that it does is forbidden, so that the program is told why it has an end. */
+  #refuseFor(visit: Visit, budget: Exhausted): void {
+    tell(this.#options.onRecord, visit, "net.deny", { rule: "budget", budget });
+    void listen(visit.socket, SINK_MS).then(({ words }) => {
+      tell(this.#options.onRecord, visit, "net.capture", { rule: "budget", budget, ...saidOf(words) });
+      refusedAloud(visit.socket, words.class, exhaustedText(budget, placeOf(visit)));
     });
   }
 
   async #pass(visit: Visit): Promise<void> {
     const { socket, host, port } = visit;
-    const { words, bytes } = await listen(socket, host === undefined ? 0 : QUIET_MS);
+    const heard = await listen(socket, host === undefined ? 0 : QUIET_MS);
     if (socket.destroyed) return;
-    const objection = host === undefined ? undefined : objectionTo(words, host, port);
-    if (objection !== undefined) return this.#refuse(visit, objection, { words });
-    if (host !== undefined && words.class === "http") {
-      this.#passHttp(visit, host, bytes);
+    const objection = host === undefined ? undefined : objectionTo(heard.words, host, port);
+    if (objection !== undefined) return this.#refuse(visit, objection, heard);
+    if (host !== undefined && heard.words.class === "http") {
+      crossWithHttp(this.#options, this.#http, visit, host, heard.bytes);
       return;
     }
-    const dialled = await this.#dial(visit);
-    if (!dialled.ok) {
-      if (dialled.refusal === "unreachable") socket.resetAndDestroy();
-      else this.#refuse(visit, dialled.refusal, { words });
-      return;
-    }
-    this.#join(visit, dialled.socket, bytes, words);
+    const failed = await cross(this.#options, visit, heard);
+    if (failed?.refusal === "unreachable") socket.resetAndDestroy();
+    else if (failed !== undefined) this.#refuse(visit, failed.refusal, heard);
   }
-
-  /** Every request is compared and counted; each has a connection of its own to where the name leads. */
-  #passHttp(visit: Visit, host: string, first: Buffer): void {
-    const { socket, port } = visit;
-    socket.unshift(first);
-    this.#http.serve(socket, {
-      host,
-      port,
-      dial: async () => {
-        const dialled = await this.#dialForRequest(visit, host);
-        if (dialled.ok)
-          return { socket: dialled.socket, count: this.#account(visit, dialled.socket, "http") };
-        if (dialled.refusal !== "unreachable")
-          this.#record(visit, "net.deny", "proxy", { rule: dialled.refusal });
-        return undefined;
-      },
-      onForeign: (claimed, head) =>
-        this.#record(visit, "net.deny", "proxy", {
-          rule: "fronting",
-          class: "http",
-          head,
-          ...(claimed === null ? {} : { claimed }),
-        }),
-    });
-  }
-
-  /**
-   * Counts what passes over a connection to the outside, and tells of it when it has ended. The result is to be called for each piece that
-   * passes: it ends the connection when the budget is used up.
-   */
-  #account(visit: Visit, out: Socket, kind: FirstWords["class"], alpn = ""): () => void {
-    const { guest, socket, host } = visit;
-    const flow = { bytesUp: 0, bytesDown: 0 };
-    const upstream = upstreamOf(out);
-    const startedAt = performance.now();
-    const count = (): void => {
-      // A socket that ended no longer counts what it had still to send; what was counted stays.
-      const now = { bytesUp: Math.max(flow.bytesUp, out.bytesWritten), bytesDown: out.bytesRead };
-      addBytes(guest, host, now.bytesUp - flow.bytesUp, now.bytesDown - flow.bytesDown);
-      Object.assign(flow, now);
-      if (out.destroyed || !spent(guest, host)) return;
-      this.#record(visit, "net.deny", "proxy", { rule: "budget", ...upstream, ...flow });
-      socket.resetAndDestroy();
-      out.destroy();
-    };
-    out.once("close", () => {
-      count();
-      const durationMs = performance.now() - startedAt;
-      this.#record(visit, "net.flow", "proxy", { class: kind, alpn, ...upstream, ...flow, durationMs });
-    });
-    return count;
-  }
-
-  /** The policy may be another one than when the connection was made. */
-  async #dialForRequest(visit: Visit, host: string): Promise<Dialled> {
-    const decision = decideHost(visit.guest.policy, host, visit.port);
-    if (!decision.allowed) return { ok: false, refusal: decision.refusal };
-    if (!take(visit.guest, host, "requests")) return { ok: false, refusal: "budget" };
-    return this.#dial(visit);
-  }
-
-  #dial({ guest, host, ip, port }: Visit): Promise<Dialled> {
-    const { upstream, modelGateway } = this.#options;
-    if (host === MODEL_GATEWAY)
-      return modelGateway === undefined
-        ? Promise.resolve({ ok: false, refusal: "name" })
-        : dialAddress(upstream, modelGateway.host, modelGateway.port);
-    return host === undefined
-      ? dialAddress(upstream, ip, port)
-      : dialName(upstream, guest.policy, host, port);
-  }
-
-  /** Carries bytes both ways at the pace of the slower side. */
-  #join(visit: Visit, out: Socket, first: Buffer, words: FirstWords): void {
-    const { socket } = visit;
-    const count = this.#account(visit, out, words.class, words.alpn.join(","));
-    socket.once("close", () => out.destroy());
-    out.once("close", () => socket.destroy());
-    if (first.length > 0) out.write(first);
-    socket.pipe(out);
-    out.pipe(socket);
-    // After the pipes: a piece is counted when it has been passed on.
-    for (const side of [socket, out]) side.on("data", count);
-  }
-
-  #record(
-    visit: Visit,
-    kind: "net.deny" | "net.capture" | "net.flow",
-    source: "proxy" | "sink",
-    net: NonNullable<Telemetry["net"]>,
-  ): void {
-    const { guest, flow, ip, port, host, sourcePort, process } = visit;
-    const place = host === undefined ? { ip } : { host };
-    this.#options.onRecord(
-      recordOf(guest, kind, source, {
-        net: { flow, protocol: "tcp", ...place, port, sourcePort, ...net },
-        ...(process === undefined ? {} : { process }),
-      }),
-    );
-  }
-}
-
-/** What the connection looks like from beyond the gateway; a socket forgets it when it is closed. */
-function upstreamOf(out: Socket): Pick<NonNullable<Telemetry["net"]>, "upstream"> {
-  const { remoteAddress: ip, remotePort: port, localAddress: sourceIp, localPort: sourcePort } = out;
-  if (ip === undefined || port === undefined) return {};
-  return {
-    upstream: {
-      ip,
-      port,
-      ...(sourceIp === undefined ? {} : { sourceIp }),
-      ...(sourcePort === undefined ? {} : { sourcePort }),
-    },
-  };
 }
 
 /** Why a connection to an allowed name is not what it was allowed for. */
@@ -304,37 +180,6 @@ function objectionTo(words: FirstWords, host: string, port: number): "fronting" 
   if (named && words.claimed !== host) return "fronting";
   if (port === 443 && words.class !== "tls") return "protocol";
   return port === 80 && words.class !== "http" ? "protocol" : undefined;
-}
-
-const saidOf = (words: FirstWords): NonNullable<Telemetry["net"]> => ({
-  class: words.class,
-  head: words.head,
-  ...(words.claimed === null ? {} : { claimed: words.claimed }),
-  ...(words.alpn.length === 0 ? {} : { alpn: words.alpn.join(",") }),
-});
-
-/** Reads until it is clear what is being said, for at most so long. The socket is paused again afterwards. */
-function listen(socket: Socket, ms: number): Promise<{ words: FirstWords; bytes: Buffer }> {
-  return new Promise((resolve) => {
-    let bytes = Buffer.alloc(0);
-    const done = (): void => {
-      clearTimeout(timer);
-      socket.pause();
-      socket.off("data", hear);
-      socket.off("end", done);
-      socket.off("close", done);
-      resolve({ words: firstWords(bytes), bytes });
-    };
-    const hear = (chunk: Buffer): void => {
-      bytes = Buffer.concat([bytes, chunk]);
-      if (bytes.length >= ENOUGH_BYTES || !firstWords(bytes).undecided) done();
-    };
-    const timer = setTimeout(done, ms);
-    socket.on("data", hear);
-    socket.once("end", done);
-    socket.once("close", done);
-    if (ms > 0) socket.resume();
-  });
 }
 
 function descriptorOf(socket: Socket): number {

@@ -1,5 +1,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
-import { AleError, type NetworkPolicy, ok } from "@ale/core";
+import { AleError, changedPolicy, type NetworkChange, type NetworkPolicy, ok } from "@ale/core";
+import { nothingUsed } from "../egress/account.ts";
 import type { ReadWatch } from "../files/read-watch.ts";
 import { Tree } from "../files/tree.ts";
 import { type CgroupHost, killGroup, processesOf } from "../host/cgroup.ts";
@@ -8,6 +9,7 @@ import { addCounters, type GroupCounters, readCounters } from "../host/cgroup-st
 import { ownGroups } from "../host/own-groups.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
+import type { NetworkChangeOptions, NetworkUse } from "../port/network.ts";
 import type { EndReason, Hold, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { freezeGroup, thawGroup } from "../snapshot/freeze.ts";
@@ -346,19 +348,24 @@ export class RunningContainer {
   }
 
   /** Throws an AleError `network-unsupported`; then it has the policy that it had. */
-  setNetwork(policy: NetworkPolicy, endOpen: boolean): Promise<void> {
+  setNetwork(change: NetworkChange, options: NetworkChangeOptions): Promise<void> {
     return this.undisturbed(async () => {
+      const policy = changedPolicy(change, this.#network?.budgets);
       await admitNetwork(this.#host.networks, policy);
       const before = this.#spec.network;
       // First: a crash between the two must not bring back what was taken away.
       this.#remember(policy);
       try {
-        await this.#network?.change(policy, endOpen);
+        await this.#network?.change(policy, options);
       } catch (error) {
         this.#remember(before);
         throw error;
       }
     });
+  }
+
+  get networkUse(): NetworkUse {
+    return this.#network?.use ?? { sandbox: nothingUsed(), hosts: {} };
   }
 
   #remember(network: NetworkPolicy): void {

@@ -1,6 +1,7 @@
 import { join } from "node:path";
+import { BudgetPart, type Budgets, NetworkBudget } from "@ale/core";
 import { z } from "zod";
-import { type Account, newAccount } from "../egress/guest.ts";
+import { type Account, newAccount, nothingUsed } from "../egress/account.ts";
 import { readWhole, writeWhole } from "./state.ts";
 
 /**
@@ -14,13 +15,19 @@ const Used = z.object({
   connections: z.number(),
   requests: z.number(),
 });
-const Kept = z.object({ used: Used, byHost: z.record(z.string(), Used) });
+const Kept = z.object({
+  used: Used,
+  byHost: z.record(z.string(), Used),
+  limits: z.object({ budget: NetworkBudget, hostBudget: BudgetPart.optional() }).optional(),
+});
 
 /** What a crash may give back is what was used in so long. */
 const SAVE_MS = 2_000;
 
 export class NetworkAccount {
   readonly account: Account;
+  /** Those of the last policy that had any: a time without a network is no reason for others. */
+  limits: Budgets | undefined;
   readonly #path: string | undefined;
   #saved = "";
   #timer: NodeJS.Timeout | undefined;
@@ -31,6 +38,14 @@ export class NetworkAccount {
     const kept = this.#path === undefined ? undefined : readWhole(this.#path, Kept);
     this.account =
       kept === undefined ? newAccount() : { used: kept.used, byHost: new Map(Object.entries(kept.byHost)) };
+    this.limits = kept?.limits;
+  }
+
+  /** What was used is forgotten. */
+  reset(): void {
+    this.account.used = nothingUsed();
+    this.account.byHost.clear();
+    this.#save();
   }
 
   /** The sandbox is at the gateway. */
@@ -47,9 +62,9 @@ export class NetworkAccount {
 
   #save(): void {
     const { used, byHost } = this.account;
-    const now = { used, byHost: Object.fromEntries(byHost) };
+    const now = { used, byHost: Object.fromEntries(byHost), limits: this.limits };
     const text = JSON.stringify(now);
-    if (this.#path === undefined || text === this.#saved || used.connections + used.requests === 0) return;
+    if (this.#path === undefined || text === this.#saved || this.limits === undefined) return;
     try {
       writeWhole(this.#path, now);
       this.#saved = text;

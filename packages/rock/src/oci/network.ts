@@ -1,12 +1,12 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { AleError, type NetworkPolicy, type Telemetry } from "@ale/core";
+import { AleError, type Budgets, budgetsOf, type NetworkPolicy, type Telemetry } from "@ale/core";
 import { wantsModelGateway } from "../egress/egress-policy.ts";
 import { type Attachment, EgressGateway } from "../egress/gateway.ts";
 import { type OnRecord, policyChange } from "../egress/guest.ts";
 import type { ModelGateway, Upstream } from "../egress/upstream.ts";
 import { type CgroupHost, missingControllers, processesOf } from "../host/cgroup.ts";
 import { isRootless } from "../host/rootless.ts";
-import { refuseIpv6, refuseNetwork } from "../port/network.ts";
+import { type NetworkChangeOptions, type NetworkUse, refuseIpv6, refuseNetwork } from "../port/network.ts";
 import { NetworkAccount } from "./network-account.ts";
 
 /**
@@ -162,6 +162,7 @@ export class SandboxNetwork {
     this.#account = new NetworkAccount(directory);
     this.#networks = networks;
     this.#policy = policy;
+    this.#account.limits = budgetsOf(policy) ?? this.#account.limits;
   }
 
   /** Its PID 1 runs, and nothing else does. `resolver`: the file that is bound over its /etc/resolv.conf. Throws an AleError. */
@@ -171,19 +172,30 @@ export class SandboxNetwork {
   }
 
   /** From the next connection on; those that are open end with `endOpen`, and when there is no network any more. Throws an AleError. */
-  async change(policy: NetworkPolicy, endOpen: boolean): Promise<void> {
+  async change(
+    policy: NetworkPolicy,
+    { endOpen = false, resetBudgets = false }: NetworkChangeOptions,
+  ): Promise<void> {
     await this.#networks.admit(policy);
     const resolver = this.#resolver;
-    if (policy.mode !== "none" && this.#attachment !== undefined) {
-      this.#attachment.setPolicy(policy, { endOpen });
-    } else if (policy.mode !== "none") {
-      if (resolver !== undefined) await this.#plugIn(resolver, policy);
-      this.#networks.tell(policyChange(this.#id, policy));
-    } else if (this.#policy.mode !== "none") {
-      await this.#unplug();
-      this.#networks.tell(policyChange(this.#id, policy));
-    }
+    if (policy.mode === "none") await this.#unplug();
+    else if (this.#attachment !== undefined) this.#attachment.setPolicy(policy, { endOpen });
+    else if (resolver !== undefined) await this.#plugIn(resolver, policy);
+    const same = policy.mode === "none" && this.#policy.mode === "none";
     this.#policy = policy;
+    this.#account.limits = budgetsOf(policy) ?? this.#account.limits;
+    if (resetBudgets) this.#account.reset();
+    if (!same || resetBudgets) this.#networks.tell(policyChange(this.#id, policy, resetBudgets));
+  }
+
+  /** Those that its policy has, or the last one that had any. */
+  get budgets(): Budgets | undefined {
+    return this.#account.limits;
+  }
+
+  get use(): NetworkUse {
+    const { used, byHost } = this.#account.account;
+    return { sandbox: { ...used }, hosts: Object.fromEntries(byHost) };
   }
 
   /** Its processes are gone, and its interface goes with them. */

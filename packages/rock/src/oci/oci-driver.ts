@@ -1,5 +1,5 @@
 import { availableParallelism } from "node:os";
-import { AleError, type Telemetry } from "@ale/core";
+import { AleError, policyAfter, type Telemetry } from "@ale/core";
 import { loseWanted, salvage } from "../evidence/salvage.ts";
 import { probeCgroups } from "../host/cgroup.ts";
 import { deniedCallsAreLogged } from "../host/denied-calls.ts";
@@ -228,7 +228,7 @@ export class OciDriver implements SandboxDriver {
       ...inherited,
       files: [],
       limits: options.limits ?? inherited.limits,
-      network: options.network ?? inherited.network,
+      network: policyAfter(options.network, inherited.network),
       env: { ...inherited.env, ...options.env },
       labels: { ...inherited.labels, ...options.labels },
     };

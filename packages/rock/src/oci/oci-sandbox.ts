@@ -1,6 +1,6 @@
 import {
   err,
-  NetworkPolicy,
+  NetworkChange,
   type Result,
   type SandboxFile,
   type Telemetry,
@@ -10,6 +10,7 @@ import { fingerprintOf } from "../files/fingerprint.ts";
 import type { Access } from "../files/handle.ts";
 import { TreeFiles } from "../files/sandbox-files.ts";
 import type { FileError, SandboxFiles } from "../port/files.ts";
+import type { NetworkChangeOptions, NetworkUse } from "../port/network.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "../port/process.ts";
 import type {
   EndReason,
@@ -207,12 +208,16 @@ export class OciSandbox implements Sandbox {
   }
 
   async setNetwork(
-    policy: NetworkPolicy,
-    options: { readonly endOpen?: boolean } = {},
+    change: NetworkChange,
+    options: NetworkChangeOptions = {},
     signal?: AbortSignal,
   ): Promise<void> {
     signal?.throwIfAborted();
-    await this.#container.setNetwork(NetworkPolicy.parse(policy), options.endOpen ?? false);
+    await this.#container.setNetwork(NetworkChange.parse(change), options);
+  }
+
+  async networkUse(): Promise<NetworkUse> {
+    return this.#container.networkUse;
   }
 
   destroy(): Promise<void> {

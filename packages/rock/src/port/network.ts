@@ -1,7 +1,25 @@
-import { AleError, type NetworkPolicy, parseNetwork } from "@ale/core";
+import { AleError, type BudgetItem, type NetworkPolicy, parseNetwork } from "@ale/core";
+
+export interface NetworkChangeOptions {
+  /** End connections that are open, also those still allowed. */
+  readonly endOpen?: boolean;
+  /** Forget what was used of the budgets; the limits stay. */
+  readonly resetBudgets?: boolean;
+}
+
+type Used = Readonly<Record<BudgetItem, number>>;
+
+export interface NetworkUse {
+  readonly sandbox: Used;
+  /** Each host that was reached, by its name, or by its address where that was used. */
+  readonly hosts: Readonly<Record<string, Used>>;
+}
 
 /** Throws an AleError where a driver cannot enforce a network policy: it is never run with another one. */
-export function refuseNetwork(modes: readonly NetworkPolicy["mode"][], { mode }: NetworkPolicy): void {
+export function refuseNetwork(
+  modes: readonly NetworkPolicy["mode"][],
+  { mode }: Pick<NetworkPolicy, "mode">,
+): void {
   if (modes.includes(mode)) return;
   throw new AleError(
     "network-unsupported",

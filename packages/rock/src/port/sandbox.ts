@@ -1,5 +1,14 @@
-import type { Limits, NetworkPolicy, Result, SandboxFile, Telemetry, TelemetrySource } from "@ale/core";
+import type {
+  Limits,
+  NetworkChange,
+  NetworkPolicy,
+  Result,
+  SandboxFile,
+  Telemetry,
+  TelemetrySource,
+} from "@ale/core";
 import type { FileError, SandboxFiles } from "./files.ts";
+import type { NetworkChangeOptions, NetworkUse } from "./network.ts";
 import type { Connection, ExecResult, Process, RunRequest, StartRequest } from "./process.ts";
 import type { Session, SessionOptions } from "./session.ts";
 import type { SnapshotOptions, SnapshotResult } from "./snapshot.ts";
@@ -105,15 +114,13 @@ export interface Sandbox extends AsyncDisposable {
   /** State of some paths, read from outside without disturbing it (a fingerprint never counts as a read). */
   fingerprint(paths: readonly string[], signal?: AbortSignal): Promise<readonly Fingerprint[]>;
   /**
-   * Replaces the network policy, from the next connection on; open ones end with `endOpen`, and whenever the mode becomes `none`. Every change is
-   * told as `policy.change`. Throws an AleError `network-unsupported` where the driver cannot enforce it; then the sandbox has the policy
+   * Replaces the network policy, from the next connection on; open ones end with `endOpen`, and whenever the mode becomes `none`. Budgets that
+   * the change does not name stay, and so does what was used of them, unless `resetBudgets`. Every change is told as `policy.change`. Throws an AleError `network-unsupported` where the driver cannot enforce it; then the sandbox has the policy
    * that it had.
    */
-  setNetwork(
-    policy: NetworkPolicy,
-    options?: { readonly endOpen?: boolean },
-    signal?: AbortSignal,
-  ): Promise<void>;
+  setNetwork(change: NetworkChange, options?: NetworkChangeOptions, signal?: AbortSignal): Promise<void>;
+  /** What it has used of its network budgets. */
+  networkUse(signal?: AbortSignal): Promise<NetworkUse>;
   /** Ends every process of the sandbox except its init: what the agent left running must not see the verifier. */
   killAgentProcesses(signal?: AbortSignal): Promise<void>;
   stats(): Promise<SandboxStats>;

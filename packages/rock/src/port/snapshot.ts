@@ -1,4 +1,4 @@
-import type { Limits, NetworkPolicy } from "@ale/core";
+import type { Limits, NetworkChange } from "@ale/core";
 
 /** Immutable states of a sandbox's files, from which any number of sandboxes are forked in constant time. */
 
@@ -38,7 +38,8 @@ export interface ForkOptions {
   readonly labels?: Readonly<Record<string, string>>;
   readonly env?: Readonly<Record<string, string>>;
   readonly limits?: Limits;
-  readonly network?: NetworkPolicy;
+  /** Budgets that it does not name are those of the snapshot; nothing of them is used. */
+  readonly network?: NetworkChange;
 }
 
 export interface DiffEntry {

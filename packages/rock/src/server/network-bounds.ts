@@ -1,4 +1,4 @@
-import { AleError, type NetworkPolicy } from "@ale/core";
+import { AleError, type NetworkChange, type NetworkPolicy } from "@ale/core";
 import { specialIn } from "../egress/egress-policy.ts";
 
 /** Which network policies a server's tenants may ask for. What leaves a sandbox leaves from the server's own host, as the operator's. */
@@ -14,7 +14,7 @@ export const DEFAULT_BOUNDS: NetworkBounds = {
 };
 
 /** Throws an AleError `network-refused`. */
-export function refuseBeyond(bounds: NetworkBounds, policy: NetworkPolicy): void {
+export function refuseBeyond(bounds: NetworkBounds, policy: NetworkChange): void {
   if (!bounds.modes.includes(policy.mode)) {
     const option = policy.mode === "open" ? "--allow-open-network" : "`network.modes` of the server";
     throw refused(`the network mode ${JSON.stringify(policy.mode)} for its tenants`, option);

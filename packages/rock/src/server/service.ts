@@ -1,9 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { AleError, type NetworkPolicy } from "@ale/core";
+import { AleError, type NetworkChange } from "@ale/core";
 import type { SandboxDriver } from "../port/driver.ts";
 import { isDurable } from "../port/durable.ts";
+import type { NetworkChangeOptions } from "../port/network.ts";
 import type { Sandbox, SandboxSpec } from "../port/sandbox.ts";
 import type { DiffEntry, Snapshot, SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
+import type { NetworkView } from "../wire/schemas.ts";
 import { Admission } from "./admission.ts";
 import type { Entry } from "./entry.ts";
 import { blank, Ledger } from "./ledger.ts";
@@ -237,18 +239,24 @@ export class SandboxService implements AsyncDisposable {
   async setNetwork(
     tenant: string,
     id: string,
-    policy: NetworkPolicy,
-    options: { readonly endOpen?: boolean } = {},
+    change: NetworkChange,
+    options: NetworkChangeOptions = {},
     signal?: AbortSignal,
   ): Promise<SandboxRecord> {
-    refuseBeyond(this.network, policy);
+    refuseBeyond(this.network, change);
     const sandbox = await this.use(tenant, id, signal);
     const entry = this.#ledger.entry(tenant, id);
     return entry.alone(async () => {
-      await sandbox.setNetwork(policy, options, signal);
-      this.#ledger.note(entry, { spec: { ...entry.record.spec, network: policy } });
+      await sandbox.setNetwork(change, options, signal);
+      this.#ledger.note(entry, { spec: { ...entry.record.spec, network: sandbox.spec.network } });
       return entry.record;
     });
+  }
+
+  /** The policy, and what was used of its budgets where the sandbox runs. */
+  async networkOf(tenant: string, id: string): Promise<NetworkView> {
+    const { record, sandbox } = this.#ledger.entry(tenant, id);
+    return { network: record.spec.network, used: (await sandbox?.networkUse()) ?? null };
   }
 
   snapshot(

@@ -1,4 +1,4 @@
-import type { Limits } from "@ale/core";
+import { type Limits, policyAfter } from "@ale/core";
 import type { SandboxDriver } from "../port/driver.ts";
 import type { Sandbox } from "../port/sandbox.ts";
 import type { DiffEntry, ForkOptions, Snapshot, SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
@@ -79,7 +79,7 @@ export class SnapshotDesk {
     const labels = withTenant(tenant, { ...source.labels, ...options.labels });
     const inherited = await inheritedBy(driver, snapshot);
     const limits = { ...inherited.limits, ...options.limits };
-    const network = options.network ?? inherited.network;
+    const network = policyAfter(options.network, inherited.network);
     refuseBeyond(this.#options.network, network);
     using _reserved = admission.reserve(tenant, limits, count);
     const forks = await driver.snapshots.fork(

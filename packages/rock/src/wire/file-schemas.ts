@@ -1,4 +1,4 @@
-import { NetworkPolicy, SandboxFile } from "@ale/core";
+import { NetworkChange, SandboxFile } from "@ale/core";
 import { z } from "zod";
 import { Environment, Flag, LimitsChange, Path } from "./schemas.ts";
 
@@ -92,7 +92,9 @@ export const ForkBody = z
     limits: LimitsChange.optional().describe(
       "What is not named is as in the sandbox that the snapshot was taken of.",
     ),
-    network: NetworkPolicy.optional().describe("Default: that of the sandbox when the snapshot was taken."),
+    network: NetworkChange.optional().describe(
+      "Default, and for budgets that are not named: that of the sandbox when the snapshot was taken.",
+    ),
   })
   .meta({ id: "ForkRequest" });
 export const SnapshotList = z.object({ snapshots: z.array(SnapshotView) });

@@ -1,4 +1,4 @@
-import { Limits, NetworkPolicy, SandboxFile } from "@ale/core";
+import { Limits, NetworkChange, NetworkPolicy, SandboxFile } from "@ale/core";
 import { z } from "zod";
 import { LEAST_DISK_BYTES, LEAST_MEMORY_BYTES, MOST_CPUS, MOST_PIDS, SANDBOX_ID } from "./bounds.ts";
 import { parseByteSize } from "./byte-size.ts";
@@ -108,10 +108,28 @@ export type SandboxCreate = z.input<typeof SandboxCreate>;
 
 export const NetworkBody = z
   .strictObject({
-    network: NetworkPolicy,
+    network: NetworkChange.describe("Budgets that it does not name stay as they are."),
     endOpen: z.boolean().default(false).describe("End connections that are open, also those still allowed."),
+    resetBudgets: z.boolean().default(false).describe("Forget what was used; the limits stay."),
   })
   .meta({ id: "NetworkChange" });
+
+const Used = z.object({
+  bytesUp: z.number(),
+  bytesDown: z.number(),
+  connections: z.number(),
+  requests: z.number(),
+});
+export const NetworkView = z
+  .object({
+    network: NetworkPolicy,
+    used: z
+      .object({ sandbox: Used, hosts: z.record(z.string(), Used) })
+      .nullable()
+      .describe("Since it was created or what was used was forgotten. null: it does not run."),
+  })
+  .meta({ id: "Network" });
+export type NetworkView = z.infer<typeof NetworkView>;
 
 const State = z.enum(["pending", "running", "stopped", "deleted", "failed"]);
 const Phase = z.object({

@@ -289,7 +289,6 @@ describe.skipIf(why)(why === undefined ? suite("egress gateway") : `egress gatew
     one.attachment.setPolicy(NetworkPolicy.parse(allow("other.test")), { endOpen: true });
     expect((await one.sh("getent hosts files.test")).exitCode).not.toBe(0);
     expect((await one.sh(http("other.test"))).stdout).toContain("GET other.test");
-    expect(of(one, "policy.change")).toHaveLength(1);
   });
 
   it("hears a scan at a bounded rate, and says that there was one", async () => {

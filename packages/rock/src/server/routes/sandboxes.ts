@@ -5,6 +5,7 @@ import {
   GetQuery,
   ListQuery,
   NetworkBody,
+  NetworkView,
   SandboxCreate,
   SandboxList,
   SandboxParams,
@@ -126,6 +127,20 @@ export function sandboxRoutes(app: App, context: AppContext): void {
       async (request) => viewOf(await service[change](request.caller.tenant, request.params.sandboxId)),
     );
 
+  app.get(
+    "/sandboxes/:sandboxId/network",
+    {
+      config: { scope: "sandbox:read" },
+      schema: {
+        tags,
+        summary: "Get the network policy, and what was used of its budgets",
+        params: SandboxParams,
+        response: { 200: NetworkView, ...problems },
+      },
+    },
+    async (request) => service.networkOf(request.caller.tenant, request.params.sandboxId),
+  );
+
   app.put(
     "/sandboxes/:sandboxId/network",
     {
@@ -141,11 +156,11 @@ export function sandboxRoutes(app: App, context: AppContext): void {
       },
     },
     async (request, reply) => {
-      const { network, endOpen } = request.body;
+      const { network, ...options } = request.body;
       const { tenant } = request.caller;
       const signal = gone(request, reply, closing);
       const { sandboxId } = request.params;
-      return viewOf(await service.setNetwork(tenant, sandboxId, network, { endOpen }, signal));
+      return viewOf(await service.setNetwork(tenant, sandboxId, network, options, signal));
     },
   );
 
