@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import {
   existsSync,
   mkdirSync,
@@ -594,26 +595,40 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect((await ale(home, "rock", "events", "nope")).stderr).toContain("there is no sandbox nope");
   }, 60_000);
 
-  test("is told for as long as somebody watches, and Ctrl-C is one clean end", async () => {
+  test("is told for as long as somebody watches, and Ctrl-C in the middle is one clean end", async () => {
     const { stdout: made } = await ale(home, "rock", "create", "ale/base");
     const box = made.trim();
     const child = start(home, ["rock", "events", box, "--follow", "--json"]);
-    let noted = "";
-    child.stderr.on("data", (chunk: Buffer) => {
-      noted += chunk.toString();
-      if (noted.includes("watching")) child.kill("SIGINT");
+    const busy = start(home, ["rock", "exec", box, "--", "sh", "-c", "while :; do /bin/true; done"]);
+    const overBusy = ended(busy, "");
+    child.stderr.once("data", () => {
+      if (!traced) child.kill("SIGINT");
     });
+    child.stdout.once("data", () => child.kill("SIGINT"));
     const { exitCode, stdout, stderr } = await ended(child, "");
     expect(exitCode).toBe(0);
     expect(stderr).toBe(`watching ${box}; Ctrl-C ends it\n`);
-    const results = stdout
+    const lines = stdout
       .trimEnd()
       .split("\n")
-      .map((line) => JSON.parse(line))
-      .filter((line) => "ok" in line);
-    expect(results).toEqual([{ ok: true, records: expect.any(Number), endReason: null }]);
+      .map((line) => JSON.parse(line));
+    expect(lines.pop()).toEqual({ ok: true, records: lines.length, endReason: null });
     await ale(home, "rock", "rm", box);
-  });
+    await overBusy;
+  }, 60_000);
+
+  test("is told for some seconds, also with --follow, and no longer than there is a sandbox", async () => {
+    const { stdout: made } = await ale(home, "rock", "create", "ale/base");
+    const box = made.trim();
+    const short = await command(home, ["rock", "events", box, "--follow", "--seconds", "1", "--json"]);
+    expect(short.exitCode).toBe(0);
+    expect(short.stderr).toBe(`watching ${box} for 1 s\n`);
+    const long = start(home, ["rock", "events", box, "--seconds", "3600", "--json"]);
+    long.stderr.once("data", () => void ale(home, "rock", "rm", box));
+    const { exitCode, stdout } = await ended(long, "");
+    expect(exitCode).toBe(0);
+    expect(JSON.parse(stdout.trimEnd().split("\n").at(-1)!)).toMatchObject({ endReason: "destroyed" });
+  }, 60_000);
 
   test("shows what sandboxes use, once or live", async () => {
     const stats = (await ale(home, "rock", "stats", box, "--json")).json() as {
@@ -663,6 +678,33 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     for (const one of [`${name}-too`, `${name}-again`, name])
       expect((await ale(home, "rock", "image", "rm", one)).exitCode, one).toBe(0);
   });
+
+  test.each(["SIGINT", "SIGTERM"] as const)(
+    "a server ends on %s, and says what became of its sandboxes",
+    async (signal) => {
+      const other = workingHome();
+      const server = start(other, ["rock", "serve", "--port", "0", "--json"]);
+      const over = ended(server, "");
+      await once(server.stdout, "data");
+      const id = (await ale(other, "rock", "create", "ale/base")).stdout.trim();
+      server.kill(signal);
+      const { exitCode, stdout, stderr } = await over;
+      const [first, last] = stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+      expect(first).toMatchObject({
+        ok: true,
+        url: expect.stringContaining("http://127.0.0.1:"),
+        token: expect.any(String),
+      });
+      expect(last).toMatchObject({ ok: true, url: first.url, stopped: [id], removed: [], unsure: [] });
+      expect(stderr).toMatch(/^served for \d+s; 1 sandbox stopped, files kept/m);
+      expect(exitCode).toBe(0);
+      removeHome(other);
+    },
+    60_000,
+  );
 
   test("gc clears up after a server that was killed, and keeps its sandboxes' files", async () => {
     const other = workingHome();

@@ -8,14 +8,14 @@ import { recordLine } from "../rock/record-line.ts";
 const usage = defineUsage({
   positionals: "ID",
   options: {
-    follow: { type: "boolean", short: "f", help: "until Ctrl-C, or until the sandbox has ended" },
-    seconds: { type: "string", value: "N", help: "how long to watch without --follow (default 5)" },
+    follow: { type: "boolean", short: "f", help: "go on until Ctrl-C, or until the sandbox has ended" },
+    seconds: { type: "string", value: "N", help: "for so long (default 5; with --follow: no end)" },
     samples: { type: "boolean", help: "also what it uses, once a second" },
   },
   notes: `
 What happens in and around a sandbox from now on: programs that start, connections, names, refused system calls, changed files, limits. Nothing is
 collected while nobody watches, so that there is nothing to show of the past. With --json each record is a line of its own, and the last line says
-how many there were. Which sources this machine has: ale doctor.`,
+how many there were, also after Ctrl-C, which is no failure: the exit code is 0. Which sources this machine has: ale doctor.`,
 });
 
 export const rockEvents: Action = {
@@ -23,7 +23,8 @@ export const rockEvents: Action = {
   endsBySignal: true,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(usage, argv);
-    const seconds = wholeNumber("--seconds", values.seconds, { min: 1, max: 86_400 }) ?? 5;
+    const seconds =
+      wholeNumber("--seconds", values.seconds, { min: 1, max: 86_400 }) ?? (values.follow ? undefined : 5);
     return withRock(io, async (client) => {
       const box = await client.driver.attach(positionals[0]!);
       let records = 0;
@@ -36,11 +37,11 @@ export const rockEvents: Action = {
       using _listening = box.onTelemetry(tell);
       // Throws where the server refuses.
       await box.drainTelemetry();
-      io.note(`watching ${box.id}${values.follow ? "; Ctrl-C ends it" : ` for ${seconds} s`}`);
-      const enough = values.follow ? box.ended : AbortSignal.timeout(seconds * 1_000);
+      io.note(`watching ${box.id}${seconds === undefined ? "; Ctrl-C ends it" : ` for ${seconds} s`}`);
       // Nothing else keeps this process: a stream that is only listened to does not, nor does a signal.
       const awake = setInterval(() => {}, 60_000);
-      await over(enough, signal).finally(() => clearInterval(awake));
+      const ends = [signal, ...(seconds === undefined ? [] : [AbortSignal.timeout(seconds * 1_000)])];
+      await Promise.race([box.ended, ...ends.map(aborted)]).finally(() => clearInterval(awake));
       if (box.endReason === undefined) await box.drainTelemetry();
       io.result({ records, endReason: box.endReason ?? null });
       return EXIT.ok;
@@ -49,11 +50,8 @@ export const rockEvents: Action = {
 };
 
 /** Ctrl-C is how one stops watching, no failure. */
-function over(enough: Promise<unknown> | AbortSignal, signal: AbortSignal): Promise<unknown> {
-  const aborted = (one: AbortSignal): Promise<void> =>
-    new Promise((resolve) => {
-      if (one.aborted) resolve();
-      else one.addEventListener("abort", () => resolve(), { once: true });
-    });
-  return Promise.race([enough instanceof AbortSignal ? aborted(enough) : enough, aborted(signal)]);
-}
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });

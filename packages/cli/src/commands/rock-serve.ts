@@ -4,13 +4,20 @@ import { AleError } from "@ale/core";
 import { approvalsOf } from "@ale/guard";
 import { type PullProgress, pullImage, resolveImage } from "@ale/rock";
 import { builtInGames, compatApis } from "@ale/rock/compat";
-import { type RockServer, type ServeOptions, serveRock, stopServer } from "@ale/rock/server";
+import {
+  type RockServer,
+  type SandboxState,
+  type ServeOptions,
+  serveRock,
+  stopServer,
+} from "@ale/rock/server";
 import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts";
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { approvalsApi } from "../rock/approvals-api.ts";
 import { startDetached, tellStarter } from "../rock/detached-server.ts";
+import { duration } from "../rock/format.ts";
 import { unenforced, WITHOUT_LIMIT } from "../rock/without-limit.ts";
 
 const usage = defineUsage({
@@ -54,7 +61,8 @@ const usage = defineUsage({
   notes: `
 One server a home. It listens on this machine only unless told otherwise, and beyond it never without a token. The first start
 prints an administrator's token, once; the commands of this home need none. Besides its own API, in which administrators also
-answer the approvals of this home, it speaks ROCK's (admin and proxy, GEM, EnvHub) and E2B's. When it ends, its sandboxes stop and keep their files; ale rock start starts them again.
+answer the approvals of this home, it speaks ROCK's (admin and proxy, GEM, EnvHub) and E2B's. Ctrl-C or SIGTERM is how it ends, with exit code 0: its
+sandboxes stop and keep their files; ale rock start starts them again.
 example: ale rock serve --detach; ale rock create ale/base`,
 });
 
@@ -62,23 +70,72 @@ type Values = ReturnType<typeof parseArguments<typeof usage.options>>["values"];
 
 export const rockServe: Action = {
   usage,
+  endsBySignal: true,
   async run(argv, io, signal) {
     const { values } = parseArguments(usage, argv);
     if (values.stop) return stop(argv, io, signal);
     if (values.detach) return detach(argv, io, signal);
+    const startedAt = Date.now();
     const server = await serveRock(optionsOf(values, io, signal));
+    const live = liveAtTheEnd(server, signal);
     io.print(`serving sandboxes at ${io.paint("bold", server.url)}`);
     const { url, firstToken } = server;
     const warning = await shortcomings(server, unenforced(values));
     if (!tellStarter(server, warning)) {
       warn(warning, io);
       showToken(firstToken, io);
-      io.result({ url, ...(firstToken ? { token: firstToken } : {}) });
+      io.row({ ok: true, url, ...(firstToken ? { token: firstToken } : {}) });
     }
     await server.closed;
+    const seconds = Math.round((Date.now() - startedAt) / 1_000);
+    const left = live();
+    io.print(`served for ${duration(seconds * 1_000)}; ${farewell(left)}`);
+    io.result({ url, seconds, ...left });
     return EXIT.ok;
   },
 };
+
+interface Left {
+  /** Ended now, with their files. */
+  readonly stopped: readonly string[];
+  /** Ended now, where nothing of them could be kept. */
+  readonly removed: readonly string[];
+  /** That they ended is not known. */
+  readonly unsure: readonly string[];
+}
+
+/** What becomes of the sandboxes that were there when the server was told to end. */
+function liveAtTheEnd({ service }: RockServer, signal: AbortSignal): () => Left {
+  let live: readonly string[] = [];
+  const isLive = (state: SandboxState): boolean => state === "pending" || state === "running";
+  const look = (): void => {
+    live = service.everything().flatMap(({ id, state }) => (isLive(state) ? [id] : []));
+  };
+  signal.addEventListener("abort", look, { once: true });
+  return () => {
+    const states = new Map(service.everything().map(({ id, state }) => [id, state]));
+    const now = (wanted: (state: SandboxState | undefined) => boolean): string[] =>
+      live.filter((id) => wanted(states.get(id)));
+    return {
+      stopped: now((state) => state === "stopped"),
+      removed: now((state) => state === undefined || state === "deleted"),
+      unsure: now((state) => state === "failed" || (state !== undefined && isLive(state))),
+    };
+  };
+}
+
+function farewell({ stopped, removed, unsure }: Left): string {
+  const said = [
+    ...(stopped.length > 0
+      ? [`${count(stopped)} stopped, files kept: ale rock start ID starts one again`]
+      : []),
+    ...(removed.length > 0 ? [`${count(removed)} ended`] : []),
+    ...(unsure.length > 0 ? [`${count(unsure)} may not have ended: ale rock gc clears up`] : []),
+  ];
+  return said.length === 0 ? "no sandbox was running" : said.join("; ");
+}
+
+const count = (ids: readonly string[]): string => `${ids.length} sandbox${ids.length === 1 ? "" : "es"}`;
 
 /** Said at once, and not when the first sandbox is refused or the last one is gone. Undefined where there is nothing to say. */
 async function shortcomings(server: RockServer, given: readonly string[]): Promise<string | undefined> {
