@@ -1,6 +1,7 @@
 export * from "./alert-index.ts";
 export * from "./approval.ts";
 export * from "./canonical-json.ts";
+export * from "./create-whole.ts";
 export * from "./episode-index.ts";
 export * from "./episode-log.ts";
 export * from "./episode-reader.ts";
@@ -22,3 +23,4 @@ export * from "./suggest.ts";
 export * from "./telemetry.ts";
 export * from "./tool-call.ts";
 export * from "./trajectory.ts";
+export * from "./turn.ts";

@@ -1,5 +1,5 @@
 export { type AgentOptions, type AgentOutcome, runAgent } from "./loop.ts";
-export type { CommandResult, Model, ModelTurn, ToolRuntime } from "./ports.ts";
+export type { CommandResult, Model, ToolRuntime } from "./ports.ts";
 export { nanoProfile, standardProfile } from "./profiles.ts";
 export { messagesOf, opening, render } from "./render.ts";
 export { type ReplayDifference, type ReplayReport, replayTools } from "./replay.ts";

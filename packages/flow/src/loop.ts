@@ -10,8 +10,9 @@ import {
   type Termination,
   type ToolCall,
   type ToolResult,
+  type Turn,
 } from "@ale/core";
-import type { Model, ModelTurn, ToolRuntime } from "./ports.ts";
+import type { Model, ToolRuntime } from "./ports.ts";
 import { messagesOf, opening } from "./render.ts";
 import type { CallDecision, Supervisor, TimedOutcome } from "./supervisor.ts";
 import { texts } from "./texts.ts";
@@ -127,7 +128,7 @@ async function sample(
   episode: EpisodeState,
   { model }: AgentOptions,
   ends: Ends,
-): Promise<ModelTurn | Termination> {
+): Promise<Turn | Termination> {
   try {
     const turn = await model.next(episode.messages, ends.either);
     return "type" in turn ? "max-context" : turn;
@@ -140,7 +141,7 @@ async function sample(
 /** Runs the calls of a chunk in order, and writes down what came of each before the next begins. */
 async function act(
   chunk: number,
-  turn: ModelTurn,
+  turn: Turn,
   episode: EpisodeState,
   options: AgentOptions,
   ends: Ends,
@@ -276,7 +277,7 @@ async function fault(chunk: number, error: AleError, episode: EpisodeState): Pro
   return "environment-fault";
 }
 
-const callEvent = (chunk: number, turn: ModelTurn): Event => ({
+const callEvent = (chunk: number, turn: Turn): Event => ({
   type: "model.call",
   chunk,
   contextTokens: [...turn.contextTokens],

@@ -1,4 +1,4 @@
-import type { Message, ToolCall } from "@ale/core";
+import type { ContextFull, Message, Turn } from "@ale/core";
 
 /** What the agent needs from the world. `roll`, `bench` and the CLI plug sandboxes and the gateway in here. */
 
@@ -23,25 +23,7 @@ export interface ToolRuntime {
   ): Promise<CommandResult>;
 }
 
-/** One chunk as it came from the model. */
-export interface ModelTurn {
-  readonly contextTokens: readonly number[];
-  readonly tokens: readonly number[];
-  readonly logprobs: readonly number[];
-  readonly source: "policy" | "expert";
-  readonly version: number | null;
-  readonly stopReason: "stop" | "length";
-  readonly text: string;
-  readonly toolCalls: readonly ToolCall[];
-  readonly malformed?: string;
-  /** The context was rewritten: `contextTokens` is a whole new prompt, not a continuation. */
-  readonly forked?: true;
-}
-
 /** The next chunk for a context. Must not keep what it was not given: the messages are the whole state. */
 export interface Model {
-  next(
-    messages: readonly Message[],
-    signal?: AbortSignal,
-  ): Promise<ModelTurn | { readonly type: "context-full" }>;
+  next(messages: readonly Message[], signal?: AbortSignal): Promise<Turn | ContextFull>;
 }

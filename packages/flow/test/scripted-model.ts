@@ -1,13 +1,13 @@
-import type { Message } from "@ale/core";
-import type { Model, ModelTurn } from "../src/index.ts";
+import type { Message, Turn } from "@ale/core";
+import type { Model } from "../src/index.ts";
 
 type Call = readonly [name: string, args: Record<string, unknown>];
 
 /** One chunk as a model would give it. Tokens are of no interest here: the gateway's tests look after them. */
 export function chunk(
   calls: readonly Call[],
-  fields: Partial<ModelTurn> = {},
-): Omit<ModelTurn, "toolCalls"> & { calls: readonly Call[] } {
+  fields: Partial<Turn> = {},
+): Omit<Turn, "toolCalls"> & { calls: readonly Call[] } {
   return {
     contextTokens: [1],
     tokens: [2, 3],

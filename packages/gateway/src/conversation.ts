@@ -1,9 +1,15 @@
-import { AleError, type ContextProfile, type Ids, type Message } from "@ale/core";
+import {
+  AleError,
+  type ContextFull,
+  type ContextProfile,
+  type Ids,
+  type Message,
+  type Turn,
+} from "@ale/core";
 import type { Codec } from "./codec.ts";
 import { type Increment, tokenContext } from "./context.ts";
 import type { Action } from "./tool-format.ts";
 import { toolFormat } from "./tool-formats.ts";
-import type { ContextFull, Turn } from "./turn.ts";
 import type { Upstream } from "./upstream.ts";
 
 /**

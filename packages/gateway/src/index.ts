@@ -18,5 +18,4 @@ export { type ScriptedTurn, scriptedUpstream } from "./scripted-upstream.ts";
 export type { Action, Parsed, ToolFormat } from "./tool-format.ts";
 export { toolFormat } from "./tool-formats.ts";
 export { argumentOrder } from "./tool-order.ts";
-export type { ContextFull, Turn } from "./turn.ts";
 export type { Sampled, SampleRequest, Upstream } from "./upstream.ts";

@@ -1,4 +1,4 @@
-import type { ContextProfile, Message } from "@ale/core";
+import type { ContextProfile, Message, Turn } from "@ale/core";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -8,7 +8,6 @@ import {
   openConversation,
   type ScriptedTurn,
   scriptedUpstream,
-  type Turn,
   toolFormat,
 } from "../src/index.ts";
 import {

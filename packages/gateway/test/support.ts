@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { ContextProfile, Ids, Message, ToolSchema } from "@ale/core";
-import { type Codec, type ContextFull, codecFrom, nanoTokenizer, type Turn } from "../src/index.ts";
+import type { ContextFull, ContextProfile, Ids, Message, ToolSchema, Turn } from "@ale/core";
+import { type Codec, codecFrom, nanoTokenizer } from "../src/index.ts";
 
 export const NANO_WORDS = [
   "bash",

@@ -21,21 +21,20 @@ export {
   type EngineProcess,
   startEngine,
 } from "./engine/process.ts";
-export {
-  type AdamSettings,
-  type CreateModel,
-  connectTinker,
-  type LossResult,
-  type OptimResultMetrics,
-  type SavedWeights,
-  type TinkerClient,
-  type TinkerClientOptions,
-  type TinkerModel,
-  type TinkerSample,
-  type TinkerSampleRequest,
-  type TinkerSampler,
-  type TinkerSession,
-} from "./engine/tinker-client.ts";
+export type {
+  AdamSettings,
+  CreateModel,
+  LossResult,
+  OptimResultMetrics,
+  SavedWeights,
+  TinkerClient,
+  TinkerModel,
+  TinkerSample,
+  TinkerSampleRequest,
+  TinkerSampler,
+  TinkerSession,
+} from "./engine/tinker.ts";
+export { connectTinker, type TinkerClientOptions } from "./engine/tinker-client.ts";
 export { engineUpstream } from "./engine/upstream.ts";
 export { type Approvers, approvalMs, Guarding, Safety, watchOf } from "./recipe/guarding.ts";
 export { parseRecipe, type RecipeFault } from "./recipe/parse.ts";

@@ -1,8 +1,7 @@
-import { linkSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { ApprovalAnswer, ApprovalRequest, processStart } from "@ale/core";
+import { ApprovalAnswer, ApprovalRequest, createWhole, DRAFT, processStart } from "@ale/core";
 import { z } from "zod";
-import { writeDraft } from "./draft.ts";
 
 /** The files of approvals: `<id>.json` is a request, `<id>.answer.json` the word on it. Both appear whole or not at all, and only once. */
 
@@ -48,7 +47,7 @@ export function listFiles(directory: string): Listing {
   return {
     requests: endings(".json").filter(isId),
     answers: new Set(endings(".answer.json").filter(isId)),
-    drafts: names.filter((name) => name.startsWith(".draft-")),
+    drafts: names.filter((name) => name.startsWith(DRAFT)),
   };
 }
 
@@ -73,24 +72,14 @@ export function readAnswer(directory: string, id: string): GivenAnswer | undefin
 
 /** False where there is a request of this id already. */
 export const putRequest = (directory: string, request: StoredRequest): boolean =>
-  put(directory, requestPath(directory, request.id), request);
+  put(requestPath(directory, request.id), request);
 
 /** False where there is an answer already. */
 export const putAnswer = (directory: string, id: string, answer: ApprovalAnswer): boolean =>
-  put(directory, answerPath(directory, id), { ...answer, schema: "ale/approval-answer@1", at: Date.now() });
+  put(answerPath(directory, id), { ...answer, schema: "ale/approval-answer@1", at: Date.now() });
 
-function put(directory: string, path: string, value: unknown): boolean {
-  const draft = writeDraft(directory, value);
-  try {
-    linkSync(draft, path);
-    return true;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw cause;
-  } finally {
-    unlinkSync(draft);
-  }
-}
+const put = (path: string, value: unknown): boolean =>
+  createWhole(path, `${JSON.stringify(value, null, 2)}\n`);
 
 /** Whether its process is there and its time not over; an answer may be there all the same. */
 export const isWaitedFor = ({ owner, deadlineMs }: StoredRequest): boolean =>

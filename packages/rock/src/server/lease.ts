@@ -1,5 +1,6 @@
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { createWhole } from "@ale/core/create-whole";
 import { AleError } from "@ale/core/result";
 import { z } from "zod";
 import { isAlive, self } from "../host/owner.ts";
@@ -50,17 +51,11 @@ export class ServeLease {
       startedAtMs: Date.now(),
       owner: self(),
     };
-    const mine = `${path}.${process.pid}`;
-    writeFileSync(mine, JSON.stringify(served), { mode: 0o600 });
-    try {
-      for (let attempt = 0; attempt < 3; attempt++) {
-        if (placed(mine, path)) return new ServeLease(path, served);
-        refuseIfServed(home);
-        // A crashed server's. Two that find it at once both remove it, and one of them is then first.
-        rmSync(path, { force: true });
-      }
-    } finally {
-      rmSync(mine, { force: true });
+    for (let attempt = 0; attempt < 3; attempt++) {
+      if (createWhole(path, JSON.stringify(served))) return new ServeLease(path, served);
+      refuseIfServed(home);
+      // A crashed server's. Two that find it at once both remove it, and one of them is then first.
+      rmSync(path, { force: true });
     }
     throw new AleError("already-served", `another server is just starting on ${home}`, {
       next: "wait for it, or use another home",
@@ -76,17 +71,6 @@ export class ServeLease {
 
   release(): void {
     rmSync(this.#path, { force: true });
-  }
-}
-
-/** Only one process can make the name, and whoever sees it sees the whole file. */
-function placed(mine: string, path: string): boolean {
-  try {
-    linkSync(mine, path);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw error;
   }
 }
 

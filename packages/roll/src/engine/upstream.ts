@@ -1,6 +1,6 @@
 import { AleError } from "@ale/core";
 import type { SampleRequest, Upstream } from "@ale/gateway";
-import type { TinkerSampler } from "./tinker-client.ts";
+import type { TinkerSampler } from "./tinker.ts";
 
 /** The gateway's upstream over a sampler whose weights are frozen: everything it samples is stamped with their version. */
 export function engineUpstream(sampler: TinkerSampler, model: string, version: number): Upstream {

@@ -1,6 +1,6 @@
-import { linkSync, mkdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { AleError, processStart } from "@ale/core";
+import { AleError, createWhole, processStart } from "@ale/core";
 import { z } from "zod";
 
 /**
@@ -18,7 +18,7 @@ export function lockRun(directory: string): Disposable {
   const path = join(directory, FILE);
   const self: Owner = { pid: process.pid, start: processStart(process.pid) ?? "" };
   for (;;) {
-    if (created(path, self)) return { [Symbol.dispose]: () => unlinkSync(path) };
+    if (createWhole(path, JSON.stringify(self), 0o644)) return { [Symbol.dispose]: () => unlinkSync(path) };
     const owner = ownerOf(path);
     if (owner !== null && owner.pid === self.pid && owner.start === self.start)
       return { [Symbol.dispose]: () => undefined };
@@ -34,21 +34,6 @@ export function lockRun(directory: string): Disposable {
 export function isRunLocked(directory: string): boolean {
   const owner = ownerOf(join(directory, FILE));
   return owner !== null && owner.pid !== process.pid && isAlive(owner);
-}
-
-/** Appears whole or not at all: a half-written lock would look like nobody's. */
-function created(path: string, owner: Owner): boolean {
-  const draft = `${path}.${owner.pid}`;
-  writeFileSync(draft, JSON.stringify(owner));
-  try {
-    linkSync(draft, path);
-    return true;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw cause;
-  } finally {
-    unlinkSync(draft);
-  }
 }
 
 function ownerOf(path: string): Owner | null {

@@ -1,5 +1,5 @@
 import { scoringDatum, weightedDatum } from "../engine/datum.ts";
-import type { TinkerModel } from "../engine/tinker-client.ts";
+import type { TinkerModel } from "../engine/tinker.ts";
 import { engineUpstream } from "../engine/upstream.ts";
 import type { Learner } from "./learner.ts";
 

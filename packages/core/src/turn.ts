@@ -1,4 +1,4 @@
-import type { ToolCall } from "@ale/core";
+import type { ToolCall } from "./tool-call.ts";
 
 /** One chunk as it came from the model, with the tokens that were added to the context before it. */
 export interface Turn {
