@@ -194,7 +194,7 @@ export class ApprovalStore implements Approver {
       };
       const onAbort = (): void => finish(() => reject(signal!.reason));
       const looking = onChange(this.directory, look);
-      const deadline = setTimeout(onTimeout, Math.min(deadlineMs - machineMs(), 2 ** 31 - 1));
+      const deadline = setTimeout(onTimeout, Math.min(Math.max(0, deadlineMs - machineMs()), 2 ** 31 - 1));
       signal?.addEventListener("abort", onAbort);
       const finish = (settle: () => void): void => {
         looking[Symbol.dispose]();
