@@ -51,12 +51,12 @@ describe("files as their makers write them", () => {
       ],
     ],
     [
-      "aws-v2.log",
+      "aws-v2.txt",
       "flow-log",
       { "accepted flow": 1, "no flow (NODATA)": 1, "no flow (SKIPDATA)": 1 },
       [
         {
-          id: "aws-v2.log:3",
+          id: "aws-v2.txt:3",
           at: AT,
           durationMs: 60_000,
           sensor: "eni-0a1b2c3d4e5f60718",
@@ -65,7 +65,7 @@ describe("files as their makers write them", () => {
         },
       ],
     ],
-    ["aws-v5.log", "flow-log", {}, [{ at: AT, toIp: "198.51.100.7", toPort: 5432, fromIp: "10.0.0.62" }]],
+    ["aws-v5.txt", "flow-log", {}, [{ at: AT, toIp: "198.51.100.7", toPort: 5432, fromIp: "10.0.0.62" }]],
     [
       "aws-cloudwatch.json",
       "flow-log",
@@ -105,7 +105,7 @@ describe("files as their makers write them", () => {
     expect(read.alarms).toMatchObject(alarms);
   });
 
-  it.each(["eve.jsonl", "aws-v2.log", "gcp-firewall.json", "azure-nsg.json"])(
+  it.each(["eve.jsonl", "aws-v2.txt", "gcp-firewall.json", "azure-nsg.json"])(
     "%s gives the same however it comes in pieces",
     (name) => {
       const reader = new AlarmReader(name);
