@@ -2,7 +2,6 @@ import { runParts } from "../benchmark.ts";
 import { attribution } from "./attribution.ts";
 import { delay } from "./delay.ts";
 import { falsePositives } from "./false-positives.ts";
-import { imports } from "./imports.ts";
 import { incidents } from "./incidents.ts";
 import { judgement } from "./judgement.ts";
 import { proxy } from "./proxy.ts";
@@ -21,7 +20,6 @@ export const run = runParts({
   delay,
   "false-positives": falsePositives,
   incidents,
-  imports,
   attribution,
   tracing,
 });

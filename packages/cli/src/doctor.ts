@@ -130,6 +130,11 @@ async function checkEngine(home: string, env: Environment, signal: AbortSignal):
   }
 }
 
+const ARGUMENTS_FROM = {
+  kernel: "the kernel, as they start",
+  proc: "/proc, after the fact",
+} as const;
+
 /** The whole record goes into `--json`. */
 function describeCapabilities(can: Capabilities): Finding {
   const enforced = Object.entries(can.enforces).filter(([, hard]) => hard);
@@ -148,6 +153,7 @@ function describeCapabilities(can: Capabilities): Finding {
       `network ${can.network.join(", ")}`,
       can.trace.length > 0 ? "refused calls in the kernel's log" : "refused calls are not seen",
       `telemetry from ${can.telemetry.join(", ") || "nothing"}`,
+      ...(can.arguments === "none" ? [] : [`arguments of programs from ${ARGUMENTS_FROM[can.arguments]}`]),
     ].join("; "),
     ...(weak.length === 0 ? {} : { next: weak.map(({ what, why }) => `${what}: ${why}`).join("; ") }),
     capabilities: can,

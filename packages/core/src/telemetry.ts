@@ -63,7 +63,10 @@ export const TelemetryProcess = z.object({
   uid: z.number().int().nonnegative().optional(),
   /** Path of the program inside the sandbox. */
   exe: z.string().optional(),
+  /** What it was started with: path and arguments with a blank between them. */
   command: z.string().optional(),
+  /** What `command` lacks: `unknown`, no more than the path is known; `cut`, there was more than was kept. */
+  arguments: z.enum(["unknown", "cut"]).optional(),
   /** Command lines of its ancestors inside the sandbox, the nearest first; PID 1 is left out. */
   ancestry: z.array(z.string()).optional(),
   /** When it was started (its fork), in milliseconds since the epoch; as exact as `lineage`. */

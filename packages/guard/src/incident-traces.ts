@@ -40,17 +40,22 @@ function addWithAncestors(nodes: Map<number, Node>, process: TelemetryProcess): 
     const parent = ancestors[i]?.pid ?? known?.parent;
     // A process that replaced itself has two command lines: the later one is what acted.
     nodes.set(one.pid, {
-      process: i === 0 ? { ...known?.process, ...told(one, known) } : { ...one, ...known?.process },
+      process: i === 0 ? renewed(one, known) : { ...one, ...known?.process },
       parent,
     });
   }
 }
 
 /** Of a program that was over before its command line could be read, only its path is told. Another collector may have been faster. */
-function told(one: Node["process"], known: Node | undefined): Node["process"] {
-  const { command, ...rest } = one;
-  const isPathAlone = command !== undefined && command === one.exe;
-  return isPathAlone && known?.process.exe === one.exe && known?.process.command !== undefined ? rest : one;
+function renewed(one: Node["process"], known: Node | undefined): Node["process"] {
+  const { command, arguments: lacking, ...rest } = one;
+  // Older logs do not say what is lacking.
+  const isPathAlone = lacking === "unknown" || (command !== undefined && command === one.exe);
+  if (isPathAlone && known?.process.exe === one.exe && known?.process.command !== undefined)
+    return { ...known.process, ...rest };
+  // What was lacking then is not lacking of another command line.
+  const { arguments: _, ...before }: Partial<Node["process"]> = known?.process ?? {};
+  return { ...before, ...one };
 }
 
 const childrenOf = (nodes: ReadonlyMap<number, Node>, parent: number | undefined): number[] =>

@@ -20,11 +20,8 @@ export * from "./incident.ts";
 export { type AlarmLine, type AlertLine, type Attempt, attemptsOf } from "./incident-head.ts";
 export { incidentsOf } from "./incidents.ts";
 export { EpisodeMonitor, type MonitorReport, protectedPathsOf } from "./monitor.ts";
-export type { Act } from "./outside/act.ts";
 export { actsOf, type RecordedAct } from "./outside/acts.ts";
 export type { ImportFault, OutsideAlarm } from "./outside/alarm.ts";
-export type { Anchor, ClockStretch } from "./outside/clock.ts";
-export { MAX_SKEW_MS } from "./outside/explanation.ts";
 export { FieldMap } from "./outside/formats.ts";
 export {
   AlarmReader,
@@ -35,10 +32,12 @@ export {
 } from "./outside/import.ts";
 export {
   type Candidate,
-  type Landed,
+  type ClockSkew,
   type Landing,
   type LandingOptions,
   landAlarms,
+  MAX_SKEW_MS,
+  type NetworkAct,
 } from "./outside/landing.ts";
 export {
   type AlarmPlace,
@@ -46,11 +45,9 @@ export {
   alarmLineOf,
   LANDING_STATUS,
   LedgerEvent,
-  mainClock,
   type OutsideAlarmLine,
   type OutsideImport,
 } from "./outside/ledger.ts";
-export type { Unmatched } from "./outside/unmatched.ts";
 export { effectsOf, type PathEffect } from "./path-effects.ts";
 export * from "./penalty.ts";
 export * from "./rule.ts";
@@ -60,12 +57,11 @@ export { commandsOf, type ShellState, type SimpleCommand, shellStart } from "./s
 export type { Argument } from "./shell-prefixes.ts";
 export { compileRules, type RuleEngine, type RuleMatch, type TelemetryLike } from "./sigma/engine.ts";
 export { faultText, type RuleFault } from "./sigma/fault.ts";
-export { type LoadResult, loadRules, type RuleSource } from "./sigma/load.ts";
+export { type LoadResult, loadRules } from "./sigma/load.ts";
 export {
   checkFixtures,
   type FixtureFailure,
   type FixtureReport,
-  readPacks,
   readRules,
   SHIPPED_RULES,
   shippedRules,

@@ -1,6 +1,9 @@
 import type { Telemetry } from "@ale/core";
 import { describe, expect, test } from "vitest";
+import { offsetsIn } from "../src/host/btf.ts";
 import { Attempts } from "../src/telemetry/attempts.ts";
+import { BpfCode } from "../src/telemetry/bpf-code.ts";
+import { AT, decodeExec, type ExecFacts, executableOf, RECORD_BYTES } from "../src/telemetry/exec-record.ts";
 import { type Proc, ProcessTree } from "../src/telemetry/process-tree.ts";
 import { readPage } from "../src/telemetry/ring-page.ts";
 import { decoderOf, ipv6Text, type TraceEvent } from "../src/telemetry/trace-events.ts";
@@ -132,7 +135,7 @@ describe("the tree of processes", () => {
   const begun = (proc: Proc = silent()): ProcessTree => {
     const tree = new ProcessTree(proc);
     tree.attach(100, "/ale/box", 1);
-    tree.exec(100, 100, "/init", false);
+    tree.exec({ type: "exec", ns: 1, task: 100, before: 100, path: "/init" }, false);
     return tree;
   };
 
@@ -185,7 +188,7 @@ describe("the tree of processes", () => {
     const proc = silent({
       sandbox: (pid) => (parents.has(pid) ? "box" : undefined),
       stat: (pid) => ({ parent: parents.get(pid)!, ticks: 100, startedAt: 1_000 }),
-      command: (pid) => `command ${pid}`,
+      command: (pid) => ({ text: `command ${pid}`, cut: false }),
     });
     const tree = new ProcessTree(proc);
     tree.seed([200]);
@@ -196,6 +199,143 @@ describe("the tree of processes", () => {
     });
     tree.fork(100, 200, false, 1_004);
     expect(tree.describe(tree.at(200)!).startedAt).toBe(1_004);
+  });
+});
+
+describe("what the kernel wrote down of a program", () => {
+  const facts = (task: number, more: Partial<ExecFacts> = {}): ExecFacts => ({
+    ns: 1,
+    task,
+    level: 1,
+    innerPid: 50,
+    uid: 7,
+    command: { text: "x -y", cut: false },
+    path: undefined,
+    ...more,
+  });
+  /** A runtime enters the sandbox's group by itself and makes its PID 1; of neither /proc says anything any more. */
+  function told(of: readonly (ExecFacts & { readonly name: string })[]): Telemetry[] {
+    const story = new TraceStory(
+      silent({ innerPid: () => undefined, command: () => ({ text: "late", cut: false }) }),
+    );
+    story.follow("box", []);
+    const happened = { ns: 1, task: 100 };
+    const events: TraceEvent[] = [
+      { ...happened, type: "attach", pid: 100, group: "/ale/box" },
+      { ...happened, type: "fork", child: 110, thread: false },
+      { ...happened, task: 110, type: "fork", child: 120, thread: false },
+      ...of.map(
+        ({ name, ...facts }) =>
+          ({ type: "exec", ns: 1, task: facts.task, before: facts.task, path: name, facts }) as const,
+      ),
+    ];
+    return story.hearAll(events, (ns) => ns);
+  }
+
+  test("decides who is of the sandbox: neither the runtime nor its PID 1, however late that is read", () => {
+    const runtime = { ...facts(100, { level: 0, innerPid: 100, command: undefined }), name: "/usr/bin/crun" };
+    const init = { ...facts(110, { innerPid: 1 }), name: "/init" };
+    const program = { ...facts(120, { innerPid: 2 }), name: "/bin/true" };
+    const exes = told([runtime, init, program]).map(({ process }) => process?.exe);
+    expect(exes).toEqual(["/bin/true"]);
+    // Where the record of PID 1 was lost.
+    expect(told([runtime, program]).map(({ process }) => process?.exe)).toEqual(["/bin/true"]);
+  });
+
+  test("goes before what /proc says later, and one that has no arguments written down is read there", () => {
+    const commands = told([
+      { ...facts(110), name: "/bin/x" },
+      { ...facts(120, { command: { text: "x long", cut: true } }), name: "/bin/x" },
+      { ...facts(110, { command: undefined }), name: "/bin/x" },
+    ]).map(({ process }) => [process?.command, process?.arguments, process?.uid]);
+    expect(commands).toEqual([
+      ["x -y", undefined, 7],
+      ["x long", "cut", 7],
+      ["late", undefined, 7],
+    ]);
+  });
+
+  test.each([
+    ["/bin/true", "/elsewhere", "/bin/true"],
+    ["./true", "/bin", "/bin/true"],
+    ["../.././/bin/true", "/a/b", "/bin/true"],
+    ["a/../true", "/", "/a/../true"],
+    ["/proc/self/fd/3", "/memfd:../../bin/ls", "/memfd:../../bin/ls"],
+    ["/dev/fd/3/x", undefined, undefined],
+    ["/dev/shm/x", undefined, "/dev/shm/x"],
+    ["true", undefined, undefined],
+  ])("says of %s, executed at %s, that it is %s", (name, where, expected) => {
+    expect(executableOf(name, where)).toBe(expected);
+  });
+
+  test("is read from its bytes", () => {
+    const record = Buffer.alloc(RECORD_BYTES, 0xee);
+    record.writeBigUInt64LE(5n, AT.ns);
+    record.writeBigUInt64LE((78n << 32n) | 77n, AT.task);
+    for (const [at, value] of [
+      [AT.level, 2],
+      [AT.innerPid, 9],
+      [AT.uid, 1_000],
+      [AT.given, 9_000],
+      [AT.kept, 7],
+      [AT.names, 9],
+    ] as const)
+      record.writeUInt32LE(value, at);
+    record.write("sh\0-c\0x", AT.arguments);
+    record.write("sh\0a/b\0\n\0", AT.path);
+    const command = { text: "sh -c x", cut: true };
+    const read = { ns: 5, task: 77, level: 2, innerPid: 9, uid: 1_000 };
+    expect(decodeExec(record)).toEqual({ ...read, command, path: "/\n/a/b/sh" });
+    record.writeInt32LE(-1, AT.kept);
+    record.writeInt32LE(-1, AT.names);
+    expect(decodeExec(record)).toEqual({ ...read, command: undefined, path: undefined });
+  });
+});
+
+/** As pahole writes it: struct outer { int a; struct { int b; int c:3; }; }. */
+function types(): Buffer {
+  const strings = Buffer.from("\0outer\0a\0b\0c\0");
+  const words = [
+    ...[0, 0x01000000, 4, 0x20],
+    ...[0, 0x84000002, 4, 9, 1, 0, 11, 1, (3 << 24) | 32],
+    ...[1, 0x04000002, 12, 7, 1, 0, 0, 2, 32],
+  ];
+  const body = Buffer.from(new Uint32Array(words).buffer);
+  const head = Buffer.alloc(24);
+  head.writeUInt32LE(0x0001eb9f, 0);
+  head.writeUInt32LE(24, 4);
+  head.writeUInt32LE(body.length, 12);
+  head.writeUInt32LE(body.length, 16);
+  head.writeUInt32LE(strings.length, 20);
+  return Buffer.concat([head, body, strings]);
+}
+
+describe("the kernel's description of its structures", () => {
+  test("says where a member lies, also within one that has no name", () => {
+    expect(offsetsIn(types(), { outer: ["a", "b"] })).toEqual({ outer: { a: 0, b: 4 } });
+  });
+
+  test.each([
+    ["of another structure", () => offsetsIn(types(), { inner: [] }), /no struct inner/],
+    ["of a member that is not there", () => offsetsIn(types(), { outer: ["d"] }), /outer has no member d/],
+    ["of one that shares its byte with others", () => offsetsIn(types(), { outer: ["c"] }), /no member c/],
+    ["that is none", () => offsetsIn(Buffer.alloc(64), { outer: [] }), /no description/],
+  ])("has nothing to say %s", (_, ask, message) => {
+    expect(ask).toThrow(message);
+  });
+});
+
+describe("a program for the kernel", () => {
+  test("is written as instructions of eight bytes, with jumps by how many they skip", () => {
+    const code = new BpfCode().compute(0, "=", -1).jumpIf(0, "!=", 7, "end").load(1, 10, -8, 8);
+    const bytes = code.label("end").exit().assemble().toString("hex");
+    expect(bytes.match(/.{16}/g)).toEqual([
+      "b7000000ffffffff",
+      "5500010007000000",
+      "79a1f8ff00000000",
+      "9500000000000000",
+    ]);
+    expect(() => new BpfCode().jump("nowhere").assemble()).toThrow(/nowhere/);
   });
 });
 
@@ -232,7 +372,10 @@ describe("a record of another collector", () => {
     expect(commandIn(story().complete(told("kernel-log", "innocent")))).toBe("/usr/bin/ssh");
     let lines = 0;
     const late = story(
-      silent({ exe: () => "/usr/bin/ssh", command: () => (lines++ === 0 ? undefined : "ssh -N host") }),
+      silent({
+        exe: () => "/usr/bin/ssh",
+        command: () => (lines++ === 0 ? undefined : { text: "ssh -N host", cut: false }),
+      }),
     );
     expect(commandIn(late.complete(told("kernel-log", "innocent")))).toBe("ssh -N host");
   });

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { closeSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { type Telemetry, telemetryNow } from "@ale/core";
 import { afterAll, describe, expect, test } from "vitest";
 import { mountDetached } from "../src/host/fsmount.ts";
@@ -39,6 +39,10 @@ describe.skipIf(!can?.telemetry.includes("kernel-log"))(
     });
   },
 );
+
+/** A program that is copied into memory and executed there, under a name that looks like another's path. */
+const IN_MEMORY = `exec perl -e '$n = q(../bin/sh); $fd = syscall(319, $n, 1); open O, ">&=$fd"; open I, "/bin/true";
+local $/; syswrite O, <I>; exec {"/proc/self/fd/$fd"} "true", "x"'`;
 
 describe.skipIf(!can?.telemetry.includes("tracefs"))(suite("the kernel's trace of a sandbox"), () => {
   /** What its shell's start took was told before anybody asks. */
@@ -91,6 +95,48 @@ describe.skipIf(!can?.telemetry.includes("tracefs"))(suite("the kernel's trace o
       found.process!.lineage!.map(({ startedAt }) => startedAt).toSorted((a, b) => b - a),
     );
   });
+
+  test.skipIf(can?.arguments !== "kernel").each([
+    [
+      "over at once, by a relative name",
+      "cd /usr/bin; ./true a 'b c'",
+      "/usr/bin/true",
+      "./true a b c",
+      undefined,
+    ],
+    [
+      "of more arguments than are kept",
+      "/bin/true $(printf '%05000d' 0)",
+      "/bin/true",
+      `/bin/true ${"0".repeat(4_086)}`,
+      "cut",
+    ],
+    ["that lies in no directory", IN_MEMORY, "/memfd:../bin/sh", "true x", undefined],
+  ] as const)("knows a program %s", async (_, script, exe, command, lacking) => {
+    await using one = await watched();
+    await one.box.exec({ argv: ["bash", "-c", script] });
+    const [last] = (await one.told("process.exec")).slice(-1);
+    expect(last?.process).toMatchObject({ exe, command });
+    expect(last?.process?.arguments).toBe(lacking);
+  });
+
+  test.skipIf(can?.arguments !== "kernel")(
+    "has the kernel look no longer than anybody listens, and leaves nothing in it",
+    async () => {
+      using home = await freshHome();
+      const before = openBpf();
+      const mine = new OciDriver({ home: home.path });
+      const box = await mine.create(spec());
+      const listening = box.onTelemetry(() => {});
+      const meanwhile = openBpf();
+      listening[Symbol.dispose]();
+      const after = openBpf();
+      await mine[Symbol.asyncDispose]();
+      // Two maps, a program, and the place where it is attached.
+      expect([meanwhile.length - before.length, after.length - before.length]).toEqual([4, 3]);
+      expect(openBpf()).toEqual(before);
+    },
+  );
 
   test("tells connections that are asked for, also by programs that are gone at once", async () => {
     await using one = await watched();
@@ -192,13 +238,17 @@ describe.skipIf(!can?.telemetry.includes("tracefs"))(suite("the kernel's trace o
 
   test("loses nothing when several sandboxes start programs by the hundred", async () => {
     const boxes = await Promise.all([watched(), watched(), watched()]);
-    const loop = { argv: ["bash", "-c", "for i in $(seq 300); do /bin/true; done"], timeoutMs: 150_000 };
+    const loop = {
+      argv: ["bash", "-c", "for i in $(seq 300); do /bin/true a b c; done"],
+      timeoutMs: 150_000,
+    };
     for (const { exitCode } of await Promise.all(boxes.map(({ box }) => box.exec(loop))))
       expect(exitCode).toBe(0);
     for (const one of boxes) {
       const execs = await one.told("process.exec");
       const trues = execs.filter(({ process }) => process?.exe?.endsWith("/true"));
       expect(trues.length).toBe(300);
+      if (can?.arguments === "kernel") expect(new Set(commands(trues))).toEqual(new Set(["/bin/true a b c"]));
       expect(execs.reduce((sum, { suppressed = 0 }) => sum + suppressed, 0)).toBe(0);
     }
     await Promise.all(boxes.map((one) => one[Symbol.asyncDispose]()));
@@ -223,6 +273,17 @@ describe.skipIf(!can?.telemetry.includes("tracefs"))(suite("the kernel's trace o
     expect(instances()).not.toContain(dead);
   });
 });
+
+/** Descriptors of this process that hold something in the kernel's BPF. */
+const openBpf = (): string[] =>
+  readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      const to = readlinkSync(`/proc/self/fd/${fd}`);
+      return /bpf/.test(to) ? [`${fd} ${to}`] : [];
+    } catch {
+      return [];
+    }
+  });
 
 function inTracefs<T>(look: (root: string) => T): T {
   const mounted = mountDetached("tracefs");

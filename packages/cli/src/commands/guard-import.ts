@@ -5,7 +5,6 @@ import {
   type FieldMap,
   type ImportFormat,
   landAlarms,
-  mainClock,
   type OutsideAlarm,
   type OutsideImport,
 } from "@ale/guard";
@@ -63,8 +62,8 @@ export const guardImport: Action = {
       if (before !== undefined) return sayKnown(source, before, io);
       const fresh = unknownOf(read.alarms, log);
       const near = await actsNear(fresh, values.run, io, signal);
-      const { clocks, landings } = landAlarms(fresh, near.acts);
-      const lines = landings.map(alarmLineOf);
+      const { skew, landings } = landAlarms(fresh, near.acts);
+      const lines = landings.map((landing) => alarmLineOf(landing, skew));
       const event: OutsideImport = {
         type: "outside.import",
         file: source.file,
@@ -79,8 +78,7 @@ export const guardImport: Action = {
         skippedFor: read.skippedFor,
         faults: read.faults.map(({ file: _, ...fault }) => fault),
         faultCount: read.faultCount,
-        skew: mainClock(clocks),
-        clocks: clocks.slice(0, KEPT_CLOCKS),
+        skew,
         episodes: near.episodes,
       };
       if (lines.length > 0 || read.alarms.length === 0) await appendAlarms(log, event, lines);
@@ -91,9 +89,6 @@ export const guardImport: Action = {
     });
   },
 };
-
-/** The log has the first so many stretches of clocks. */
-const KEPT_CLOCKS = 100;
 
 const knownBefore = (
   log: AlarmLog,

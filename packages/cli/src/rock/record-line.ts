@@ -19,8 +19,9 @@ export function budgetText({ budget }: NonNullable<Telemetry["net"]>): string | 
   return `of the ${of}: ${what} ${used} of ${limit}`;
 }
 
-function processText({ pid, command, exe }: NonNullable<Telemetry["process"]>): string {
-  return `${pid} ${printable((command ?? exe ?? "").slice(0, 120))}`;
+function processText({ pid, command, exe, ...more }: NonNullable<Telemetry["process"]>): string {
+  const lacking = more.arguments === "unknown" ? " (arguments unknown)" : "";
+  return `${pid} ${printable((command ?? exe ?? "").slice(0, 120))}${lacking}`;
 }
 
 function factsText({ kind, net, dns, syscall, file, resource, tool, process }: Telemetry): string {

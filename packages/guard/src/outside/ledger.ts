@@ -3,10 +3,8 @@ import { z } from "zod";
 import { actKey } from "../incident-cause.ts";
 import type { RecordedAct } from "./acts.ts";
 import type { OutsideAlarm } from "./alarm.ts";
-import type { ClockStretch } from "./clock.ts";
-import { FLOOR_MS } from "./explanation.ts";
 import { FieldMap } from "./formats.ts";
-import type { Landing } from "./landing.ts";
+import type { ClockSkew, Landing } from "./landing.ts";
 
 /**
  * What is kept of imported alarms: lines of a log of their own, in the format of episode logs, because a sealed log is never written again.
@@ -55,18 +53,6 @@ export const AlarmPlace = z.object({
 });
 export type AlarmPlace = z.infer<typeof AlarmPlace>;
 
-const Clock = z.object({
-  sensor: text,
-  /** Sensors that were taken together. */
-  sensors: count,
-  from: z.number(),
-  to: z.number(),
-  offsetMs: z.number(),
-  driftPpm: z.number(),
-  spreadMs: z.number(),
-  support: count,
-}) satisfies z.ZodType<ClockStretch>;
-
 export const OutsideImport = z.object({
   type: z.literal("outside.import"),
   file: z.string(),
@@ -92,10 +78,7 @@ export const OutsideImport = z.object({
     }),
   ),
   faultCount: count,
-  /** Of the sensor and time that the most alarms agree on. */
   skew: z.object({ offsetMs: z.number(), spreadMs: z.number(), support: count }),
-  /** The first of what each sensor's clock said, by time. */
-  clocks: z.array(Clock).optional(),
   /** Episodes whose acts were compared. */
   episodes: count,
 });
@@ -114,13 +97,6 @@ export const OutsideAlarmLine = z.object({
   places: z.array(AlarmPlace),
   unexplained: z.number(),
   skewMs: z.number(),
-  /** Where it is probably nobody's: why. */
-  why: z
-    .object({
-      code: z.enum(["no-facts", "no-episode", "no-act", "other-time", "chance"]),
-      detail: z.string(),
-    })
-    .optional(),
 });
 export type OutsideAlarmLine = z.infer<typeof OutsideAlarmLine>;
 
@@ -132,18 +108,8 @@ const MATCHED = 2 / 3;
 export const alarmDigest = (alarm: OutsideAlarm): string =>
   digestOf({ source: alarm.source, raw: alarm.raw });
 
-/** The one that the most alarms agree on; zero where none do. */
-export function mainClock(clocks: readonly ClockStretch[]): OutsideImport["skew"] {
-  const none = { offsetMs: 0, spreadMs: FLOOR_MS, support: 0 };
-  const { offsetMs, spreadMs, support } = clocks.reduce<OutsideImport["skew"]>(
-    (most, one) => (one.support > most.support ? one : most),
-    none,
-  );
-  return { offsetMs, spreadMs, support };
-}
-
 /** Where an alarm landed, one place a cause. */
-export function alarmLineOf(landing: Landing<RecordedAct>): OutsideAlarmLine {
+export function alarmLineOf(landing: Landing<RecordedAct>, skew: ClockSkew): OutsideAlarmLine {
   const byCause = new Map<string, AlarmPlace>();
   for (const { act, confidence, residualMs } of landing.candidates) {
     const { episode, seq, chunk, callId, flow, at, process } = act;
@@ -159,7 +125,7 @@ export function alarmLineOf(landing: Landing<RecordedAct>): OutsideAlarmLine {
   const places = [...byCause.values()].sort((a, b) => b.confidence - a.confidence);
   const best = places[0]?.confidence ?? 0;
   const status = best > MATCHED ? "matched" : best > landing.unexplained ? "ambiguous" : "unmatched";
-  const { alarm, unexplained, skewMs, why } = landing;
+  const { alarm, unexplained } = landing;
   return {
     type: "outside.alarm",
     alarm,
@@ -167,7 +133,6 @@ export function alarmLineOf(landing: Landing<RecordedAct>): OutsideAlarmLine {
     status,
     places,
     unexplained,
-    skewMs,
-    ...(status === "unmatched" && why !== undefined ? { why } : {}),
+    skewMs: skew.offsetMs,
   };
 }

@@ -19,6 +19,7 @@ export function capabilityRecord(info: EngineInfo, host: ContainerHost): Capabil
     network: NETWORK_MODES,
     trace: [],
     telemetry: [],
+    arguments: "none",
     checkpoint: "commit",
     weaker: weaknesses(info, host),
   };

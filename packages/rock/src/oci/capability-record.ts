@@ -32,6 +32,7 @@ export function capabilityRecord(host: Host, { usersMissing, logged, network }: 
     network: network.modes,
     trace: logged ? ["kernel-log"] : [],
     telemetry: telemetry.sources,
+    arguments: telemetry.arguments,
     checkpoint: "layers",
     weaker: [
       ...(usersMissing === undefined ? [] : [{ what: "userns", why: usersMissing }]),

@@ -5,6 +5,7 @@ import type { Capabilities } from "../port/capabilities.ts";
 import { type CgroupSources, cgroupCollector } from "../telemetry/cgroup-collector.ts";
 import type { CollectorKind } from "../telemetry/collector.ts";
 import { deniedCollector } from "../telemetry/denied-collector.ts";
+import { witnessObstacle } from "../telemetry/exec-witness.ts";
 import { filesCollector } from "../telemetry/files-collector.ts";
 import { gpuCollector } from "../telemetry/gpu-collector.ts";
 import { NETWORK_SOURCES, networkCollector } from "../telemetry/network-collector.ts";
@@ -42,11 +43,14 @@ export interface TelemetryFindings {
 /** What there is, and why the rest is missing. That of the kernel's log is told as `trace`. */
 export function telemetrySources({ logged, network, groups }: TelemetryFindings): {
   readonly sources: readonly TelemetrySource[];
+  readonly arguments: Capabilities["arguments"];
   readonly weaker: Capabilities["weaker"];
 } {
   const gateway = network.some((mode) => mode !== "none");
   const untraced = tracingObstacle();
+  const late = untraced === undefined ? witnessObstacle() : undefined;
   return {
+    arguments: untraced !== undefined ? "none" : late === undefined ? "kernel" : "proc",
     sources: [
       ...(gateway ? NETWORK_SOURCES : []),
       ...(untraced === undefined ? (["tracefs"] as const) : []),
@@ -55,6 +59,16 @@ export function telemetrySources({ logged, network, groups }: TelemetryFindings)
       ...(findTool("nvidia-smi") === undefined ? [] : (["gpu"] as const)),
       "files",
     ],
-    weaker: untraced === undefined ? [] : [{ what: "telemetry of programs and connections", why: untraced }],
+    weaker: [
+      ...(untraced === undefined ? [] : [{ what: "telemetry of programs and connections", why: untraced }]),
+      ...(late === undefined
+        ? []
+        : [
+            {
+              what: "arguments of programs",
+              why: `read after the fact, those of very short ones never: ${late}`,
+            },
+          ]),
+    ],
   };
 }

@@ -25,6 +25,11 @@ export interface Capabilities {
   readonly trace: readonly ("kernel-log" | "tracefs")[];
   /** What `Sandbox.onTelemetry` tells of; `weaker` says why a source is missing. */
   readonly telemetry: readonly TelemetrySource[];
+  /**
+   * Where telemetry has the arguments of programs from. `kernel`: written down the moment a program starts. `proc`: read while it runs, so that those
+   * of very short ones are unknown.
+   */
+  readonly arguments: "kernel" | "proc" | "none";
   /** `layers`: constant-time snapshots by sealing the writable layer. `commit`: by the engine. */
   readonly checkpoint: "layers" | "commit" | "none";
   /** What is weaker on this host than it could be, and why, in words for people. */

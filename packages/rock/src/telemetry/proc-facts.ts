@@ -1,10 +1,16 @@
-import { readFileSync, readlinkSync, statSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
 import type { TelemetryProcess } from "@ale/core";
 import { fromMonotonicMs, monotonicMs } from "./clock.ts";
+import {
+  ARGUMENT_BYTES,
+  ancestorText,
+  type CommandLine,
+  commandFields,
+  commandLine,
+} from "./command-line.ts";
 
 /** What /proc of the host says of a process, where the sandbox cannot write. Everything is undefined of one that is gone. */
 
-const MAX_COMMAND = 400;
 const TICKS_PER_SECOND = 100;
 const MAX_ANCESTORS = 16;
 
@@ -47,8 +53,8 @@ export function livingProcess(pid: number, initPid?: number): TelemetryProcess {
     pid,
     ...(uid === undefined ? {} : { uid }),
     ...(exe === undefined ? {} : { exe }),
-    command: commandOf(pid) ?? "",
-    ancestry: ancestors.map((one) => commandOf(one.pid) ?? ""),
+    ...commandFields(commandOf(pid), exe),
+    ancestry: ancestors.map((one) => ancestorText(commandOf(one.pid)) ?? ""),
     ...(own === undefined ? {} : { startedAt: own.startedAt, lineage: ancestors }),
   };
 }
@@ -60,10 +66,21 @@ function sleptMs(): number {
   return Number.isFinite(slept) && slept > 100 ? slept : 0;
 }
 
-export const commandOf = (pid: number): string | undefined => {
-  const text = textOf(`/proc/${pid}/cmdline`)?.replaceAll("\0", " ").trim().slice(0, MAX_COMMAND);
-  return text === "" ? undefined : text;
-};
+/** Those that it has now: it may have written others over them. */
+export function commandOf(pid: number): CommandLine | undefined {
+  // One byte more shows whether there are more.
+  const buffer = Buffer.alloc(ARGUMENT_BYTES + 1);
+  let fd: number | undefined;
+  try {
+    fd = openSync(`/proc/${pid}/cmdline`, "r");
+    const length = readSync(fd, buffer);
+    return commandLine(buffer.subarray(0, Math.min(length, ARGUMENT_BYTES)), length > ARGUMENT_BYTES);
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
 
 export function exeOf(pid: number): string | undefined {
   try {

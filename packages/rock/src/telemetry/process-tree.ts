@@ -1,5 +1,8 @@
 import type { TelemetryProcess } from "@ale/core";
+import { ancestorText, type CommandLine, commandFields } from "./command-line.ts";
+import { executableOf } from "./exec-record.ts";
 import type { ProcStat } from "./proc-facts.ts";
+import type { TraceEvent } from "./trace-events.ts";
 
 /**
  * Which process of which sandbox came from which, as the kernel told of each birth: known also when parents are gone and their children
@@ -8,7 +11,7 @@ import type { ProcStat } from "./proc-facts.ts";
 
 export interface Proc {
   stat(pid: number): ProcStat | undefined;
-  command(pid: number): string | undefined;
+  command(pid: number): CommandLine | undefined;
   exe(pid: number): string | undefined;
   uid(pid: number): number | undefined;
   sandbox(pid: number): string | undefined;
@@ -26,8 +29,11 @@ export interface Known {
   approximate: boolean;
   exe: string | undefined;
   /** Undefined as long as no more than its path is known. */
-  command: string | undefined;
+  command: CommandLine | undefined;
   uid: number | undefined;
+  /** How many PID namespaces it is in, below the host's, and its number in the innermost; undefined where nobody told. */
+  level: number | undefined;
+  innerPid: number | undefined;
   /** The nearest first; where there are too many, those in the middle are missing. */
   ancestors: readonly Known[];
   endedAt: number | undefined;
@@ -97,24 +103,30 @@ export class ProcessTree {
       before.ancestors = lineOf(from);
       return;
     }
-    const { exe, command, uid } = from;
-    this.#enter({ ...fresh(child, from.sandbox, at, lineOf(from)), exe, command, uid });
+    // Too low for one that begins a PID namespace: that is the sandbox's PID 1, which becomes a program before it has children.
+    const { exe, command, uid, level } = from;
+    this.#enter({ ...fresh(child, from.sandbox, at, lineOf(from)), exe, command, uid, level });
   }
 
   /**
    * What has become another program, with its new name. `passing`: it is yet another one by now, so that /proc tells of that. Undefined where it
    * is nobody's of ours.
    */
-  exec(task: number, before: number, path: string, passing: boolean): Known | undefined {
+  exec(event: TraceEvent & { readonly type: "exec" }, passing: boolean): Known | undefined {
+    const { task, before, path, facts } = event;
     const known = this.#tasks.get(task) ?? this.#tasks.get(before) ?? this.#adopt(task);
     if (known === undefined) return undefined;
     if (before !== task) this.#tasks.delete(before);
     this.#tasks.set(task, known);
     const { pid } = known;
-    known.command = passing ? undefined : this.#proc.command(pid);
+    // Whoever tells, tells of the program that it was then; in /proc there may be another one by now, and it may call itself what it likes.
+    known.command = facts?.command ?? (passing ? undefined : this.#proc.command(pid));
+    const told = executableOf(path, facts?.path);
     // What is executed by descriptor or by a relative name says little; what runs then says more.
-    known.exe = isPlain(path) || passing ? path : (this.#proc.exe(pid) ?? path);
-    known.uid = this.#proc.uid(pid) ?? known.uid;
+    known.exe = told ?? (passing ? path : (this.#proc.exe(pid) ?? path));
+    known.uid = facts?.uid ?? this.#proc.uid(pid) ?? known.uid;
+    known.level = facts?.level ?? known.level;
+    known.innerPid = facts?.innerPid ?? known.innerPid;
     return known;
   }
 
@@ -148,7 +160,7 @@ export class ProcessTree {
   /** The command line of one that was too fast for us, as somebody else read it, or as it can be read now if it still lives. */
   learn(
     known: Known,
-    seen: { readonly exe?: string | undefined; readonly command?: string | undefined },
+    seen: { readonly exe?: string | undefined; readonly command?: CommandLine | undefined },
   ): void {
     if (known.command !== undefined) return;
     // Who looked earlier may have seen another program under this number.
@@ -157,16 +169,16 @@ export class ProcessTree {
     if (lives) known.command ??= this.#proc.command(known.pid);
   }
 
-  /** With what is known of its ancestors inside the sandbox; PID 1 is none. */
-  describe(known: Known): TelemetryProcess {
-    const { pid, uid, exe, command = exe, startedAt } = known;
+  /** With what is known of its ancestors inside the sandbox; PID 1 is none. `command`: where no better one is known. */
+  describe(known: Known, command?: CommandLine): TelemetryProcess {
+    const { pid, uid, exe, startedAt } = known;
     const ancestors = this.#within(known);
     return {
       pid,
       ...(uid === undefined ? {} : { uid }),
       ...(exe === undefined ? {} : { exe }),
-      ...(command === undefined ? {} : { command }),
-      ancestry: ancestors.map((one) => one.command ?? one.exe ?? String(one.pid)),
+      ...commandFields(known.command ?? command, exe),
+      ancestry: ancestors.map((one) => ancestorText(one.command) ?? one.exe ?? String(one.pid)),
       startedAt,
       lineage: ancestors.map((one) => ({ pid: one.pid, startedAt: one.startedAt })),
     };
@@ -175,7 +187,8 @@ export class ProcessTree {
   /** Whether it is a program of the sandbox: not its PID 1, and not the runtime that makes it. */
   isWithin(known: Known): boolean {
     const init = this.#initOf(known);
-    return init === undefined ? !this.#proc.outside(known.pid) : known.ancestors.includes(init);
+    if (init !== undefined) return known.ancestors.includes(init);
+    return known.level === undefined ? !this.#proc.outside(known.pid) : known.level > 0;
   }
 
   #within(known: Known): readonly Known[] {
@@ -187,7 +200,9 @@ export class ProcessTree {
   #initOf(known: Known): Known | undefined {
     const remembered = this.#inits.get(known.sandbox);
     if (remembered !== undefined) return remembered;
-    const found = [known, ...known.ancestors].find((one) => this.#proc.innerPid(one.pid) === 1);
+    const found = [known, ...known.ancestors].find(
+      ({ pid, innerPid }) => (innerPid ?? this.#proc.innerPid(pid)) === 1,
+    );
     if (found !== undefined) this.#inits.set(known.sandbox, found);
     return found;
   }
@@ -218,11 +233,15 @@ export class ProcessTree {
   }
 }
 
-const isPlain = (path: string): boolean => path.startsWith("/") && !/^\/(proc|dev)\//.test(path);
-
 function fresh(pid: number, sandbox: string, startedAt: number, ancestors: readonly Known[]): Known {
-  const unknown = { exe: undefined, command: undefined, uid: undefined, endedAt: undefined };
-  return { pid, sandbox, startedAt, approximate: false, ancestors, ...unknown };
+  const unknown = {
+    exe: undefined,
+    command: undefined,
+    uid: undefined,
+    level: undefined,
+    innerPid: undefined,
+  };
+  return { pid, sandbox, startedAt, approximate: false, ancestors, endedAt: undefined, ...unknown };
 }
 
 function lineOf(parent: Known): readonly Known[] {

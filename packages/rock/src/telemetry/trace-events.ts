@@ -1,3 +1,4 @@
+import type { ExecFacts } from "./exec-record.ts";
 import { bytesIn, hasField, numberIn, parseFormat, type TraceFormat, textIn } from "./trace-format.ts";
 
 /** What the kernel's trace says, decoded. `task` is the thread in which it happened, on the host. */
@@ -10,7 +11,13 @@ interface Happened {
 export type TraceEvent = Happened &
   (
     | { readonly type: "fork"; readonly child: number; readonly thread: boolean }
-    | { readonly type: "exec"; readonly path: string; readonly before: number }
+    | {
+        readonly type: "exec";
+        readonly path: string;
+        readonly before: number;
+        /** As the kernel wrote them down at that moment, where it does. */
+        readonly facts?: ExecFacts | undefined;
+      }
     | { readonly type: "exit"; readonly whole: boolean | undefined }
     | { readonly type: "attach"; readonly pid: number; readonly group: string }
     | {

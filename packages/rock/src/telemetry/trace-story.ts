@@ -1,5 +1,6 @@
 import type { Telemetry, TelemetryProcess } from "@ale/core";
 import { Attempts } from "./attempts.ts";
+import { commandLineOf } from "./command-line.ts";
 import { type Known, type Proc, ProcessTree } from "./process-tree.ts";
 import type { TraceEvent } from "./trace-events.ts";
 
@@ -52,7 +53,7 @@ export class TraceStory {
         tree.fork(event.task, event.child, event.thread, at);
         return undefined;
       case "exec": {
-        const known = tree.exec(event.task, event.before, event.path, passing);
+        const known = tree.exec(event, passing);
         return this.#record(known, at, "process.exec", {});
       }
       case "exit":
@@ -110,9 +111,9 @@ export class TraceStory {
     if (known === undefined || known.sandbox !== record.sandbox) return record;
     const seen = record.process;
     // The kernel's log tells a name that the program chose, no command line.
-    const command = record.source === "kernel-log" ? undefined : seen?.command;
+    const command = record.source === "kernel-log" ? undefined : commandLineOf(seen);
     this.#tree.learn(known, { exe: seen?.exe, command });
-    return { ...record, process: merged(seen, this.#tree.describe(known), known.command ?? command) };
+    return { ...record, process: merged(seen, this.#tree.describe(known, command)) };
   }
 
   #processOf({ process, sandbox, net, at }: Telemetry): Known | undefined {
@@ -127,13 +128,8 @@ export class TraceStory {
  * What was read from the living process says how it calls itself; the trace says when and from whom it came, and under which command line
  * unless the process was over too soon.
  */
-const merged = (
-  seen: TelemetryProcess | undefined,
-  traced: TelemetryProcess,
-  command: string | undefined,
-): TelemetryProcess => ({
+const merged = (seen: TelemetryProcess | undefined, traced: TelemetryProcess): TelemetryProcess => ({
   ...traced,
-  ...(command === undefined ? {} : { command }),
   ...(seen?.uid === undefined ? {} : { uid: seen.uid }),
   ...(seen?.exe === undefined ? {} : { exe: seen.exe }),
 });

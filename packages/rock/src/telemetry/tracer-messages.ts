@@ -24,6 +24,10 @@ export interface TracerSetup {
   readonly port: MessagePort;
   readonly directory: string;
   readonly formats: readonly string[];
+  /** Where the kernel writes down what programs were started with; undefined where it does not. */
+  readonly queue: number | undefined;
+  /** Rung by whoever sends a message. */
+  readonly bell: Int32Array<SharedArrayBuffer>;
   /** What the kernel's monotonic clock has to be given, in milliseconds. */
   readonly offsetMs: number;
 }

@@ -4,17 +4,21 @@ import { basename } from "node:path";
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import type { Telemetry } from "@ale/core";
 import { fromMonotonicMs, useMonotonicOffset } from "./clock.ts";
+import { ExecReader } from "./exec-witness.ts";
 import * as facts from "./proc-facts.ts";
+import type { TraceEvent } from "./trace-events.ts";
 import { TraceReader } from "./trace-reader.ts";
 import { TraceStory } from "./trace-story.ts";
 import type { FromTracer, ToTracer, TracerSetup } from "./tracer-messages.ts";
 
 /**
  * A thread of its own reads the kernel's trace, so that neither a busy driver delays the reading nor a busy sandbox the driver. It waits in
- * the kernel for the first event, and looks often while there are more: a program's arguments can be read only as long as it runs.
+ * the kernel for the first event. While there are more it looks now and then, where the kernel writes down what programs were started with, and
+ * all the time where that can be read only as long as they run.
  */
 
-const BUSY_MS = 1;
+/** Between two looks while there is something to see: what is left to the kernel waits in its buffers, and what is asked comes first. */
+const [BUSY_MS, HURRIED_MS] = [20, 1];
 /** So long after the last event it is still looked often: what was born will soon be a program. */
 const QUIET_MS = 4;
 /** A driver that ends waits for this at most. */
@@ -22,7 +26,7 @@ const IDLE_MS = 100;
 const SWEEP_MS = 1_000;
 const PRIORITY = -15;
 
-const { port, directory, formats, offsetMs } = workerData as TracerSetup;
+const { port, directory, formats, queue, bell, offsetMs } = workerData as TracerSetup;
 useMonotonicOffset(offsetMs);
 const story = new TraceStory({
   stat: facts.statOf,
@@ -35,7 +39,7 @@ const story = new TraceStory({
   outside: facts.isOutside,
 });
 const reader = new TraceReader(directory, formats);
-const pause = new Int32Array(new SharedArrayBuffer(4));
+const execs = queue === undefined ? undefined : new ExecReader(queue);
 /** What was asked, with the time until which the trace must have been read before it is answered. */
 const asked: { readonly at: number; readonly answer: () => void }[] = [];
 const onClock = (ns: number): number => fromMonotonicMs(ns / 1e6);
@@ -98,12 +102,19 @@ function answerUntil(until: number): void {
   asked.push(...rest);
 }
 
+const withFacts = (event: TraceEvent): TraceEvent =>
+  event.type === "exec" && execs !== undefined
+    ? { ...event, facts: execs.take(event.task, event.ns) }
+    : event;
+
 /** Whether there is or will soon be more. */
 function read(now: number): boolean {
   const { events, until, missed, more } = reader.read(now);
+  // After the trace: what that tells of was written down before.
+  execs?.read();
   const at = onClock(until);
   const records: Telemetry[] = missed === 0 ? [] : story.lost(missed, at);
-  records.push(...story.hearAll(events, onClock));
+  records.push(...story.hearAll(events.map(withFacts), onClock));
   if (records.length > 0) tell({ type: "records", records });
   answerUntil(at);
   return events.length > 0 || more || asked.length > 0;
@@ -112,14 +123,17 @@ function read(now: number): boolean {
 hurry();
 let [busyUntil, sweptAt] = [0, 0];
 for (;;) {
+  const rung = Atomics.load(bell, 0);
   const now = Number(process.hrtime.bigint());
   if (!listen(now)) break;
   if (read(now)) busyUntil = now + QUIET_MS * 1e6;
   if (now - sweptAt > SWEEP_MS * 1e6) {
     sweptAt = now;
     story.sweep(onClock(now));
+    execs?.sweep(now);
   }
-  if (on && now < busyUntil) Atomics.wait(pause, 0, 0, BUSY_MS);
+  const hurried = execs === undefined || asked.length > 0;
+  if (on && now < busyUntil) Atomics.wait(bell, 0, rung, hurried ? HURRIED_MS : BUSY_MS);
   else reader.wait(IDLE_MS);
 }
 answerUntil(Number.POSITIVE_INFINITY);

@@ -2,6 +2,7 @@ import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import type { Telemetry } from "@ale/core";
 import { monotonicOffsetMs } from "./clock.ts";
 import type { Collector, CollectorKind, Observed, Tell } from "./collector.ts";
+import { type ExecWitness, openWitness } from "./exec-witness.ts";
 import { TraceInstance } from "./tracefs.ts";
 import type { FromTracer, ToTracer, TracerSetup } from "./tracer-messages.ts";
 
@@ -11,6 +12,7 @@ import type { FromTracer, ToTracer, TracerSetup } from "./tracer-messages.ts";
  */
 export class Tracer implements AsyncDisposable {
   #instance: TraceInstance | undefined;
+  #witness: ExecWitness | undefined;
   #worker: TracerThread | undefined;
 
   get kind(): CollectorKind {
@@ -24,8 +26,12 @@ export class Tracer implements AsyncDisposable {
 
   #start(tell: Tell): Collector {
     this.#instance ??= TraceInstance.open();
-    this.#worker ??= new TracerThread(this.#instance);
-    const [instance, worker] = [this.#instance, this.#worker];
+    if (this.#worker === undefined) {
+      this.#witness = openWitness();
+      this.#worker = new TracerThread(this.#instance, this.#witness?.queue);
+    }
+    const [instance, witness, worker] = [this.#instance, this.#witness, this.#worker];
+    witness?.on();
     instance.on();
     worker.tell = tell;
     worker.send({ type: "on" });
@@ -41,14 +47,17 @@ export class Tracer implements AsyncDisposable {
         worker.tell = undefined;
         worker.send({ type: "off" });
         instance.off();
+        witness?.off();
       },
     };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#worker?.end();
+    this.#witness?.[Symbol.dispose]();
     await this.#instance?.close();
     this.#worker = undefined;
+    this.#witness = undefined;
     this.#instance = undefined;
   }
 }
@@ -60,6 +69,7 @@ class TracerThread {
   readonly #worker: Worker;
   readonly #port: MessagePort;
   readonly #instance: TraceInstance;
+  readonly #bell = new Int32Array(new SharedArrayBuffer(4));
   readonly #drains = new Map<number, () => void>();
   readonly #enriching = new Map<number, (record: Telemetry) => void>();
   readonly #asked = new Map<number, Telemetry>();
@@ -67,10 +77,11 @@ class TracerThread {
   #over = false;
   #next = 0;
 
-  constructor(instance: TraceInstance) {
+  constructor(instance: TraceInstance, queue: number | undefined) {
     const { directory, formats } = instance;
     const { port1, port2 } = new MessageChannel();
-    const setup: TracerSetup = { port: port2, directory, formats, offsetMs: monotonicOffsetMs() };
+    const [bell, offsetMs] = [this.#bell, monotonicOffsetMs()];
+    const setup: TracerSetup = { port: port2, directory, formats, queue, bell, offsetMs };
     this.#instance = instance;
     this.#port = port1;
     port1.on("message", (message: FromTracer) => this.#hear(message));
@@ -91,6 +102,8 @@ class TracerThread {
     if (this.#over) return;
     this.#port.postMessage(message);
     this.#instance.wake();
+    Atomics.add(this.#bell, 0, 1);
+    Atomics.notify(this.#bell, 0);
   }
 
   drain(): Promise<void> {

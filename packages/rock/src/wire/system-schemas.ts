@@ -22,6 +22,7 @@ export const CapabilitiesView = z
     network: z.array(z.enum(["none", "allowlist", "gateway-only", "open"])),
     trace: z.array(z.enum(["kernel-log", "tracefs"])),
     telemetry: z.array(TelemetrySource),
+    arguments: z.enum(["kernel", "proc", "none"]),
     checkpoint: z.enum(["layers", "commit", "none"]),
     weaker: z.array(z.object({ what: z.string(), why: z.string() })),
   })
