@@ -2,6 +2,7 @@ import { runParts } from "../benchmark.ts";
 import { attribution } from "./attribution.ts";
 import { delay } from "./delay.ts";
 import { falsePositives } from "./false-positives.ts";
+import { imports } from "./imports.ts";
 import { incidents } from "./incidents.ts";
 import { judgement } from "./judgement.ts";
 import { proxy } from "./proxy.ts";
@@ -20,6 +21,7 @@ export const run = runParts({
   delay,
   "false-positives": falsePositives,
   incidents,
+  imports,
   attribution,
   tracing,
 });

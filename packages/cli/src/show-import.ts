@@ -1,4 +1,12 @@
-import type { Imported, ImportFault, ImportFormat, OutsideAlarmLine, OutsideImport } from "@ale/guard";
+import type {
+  ClockStretch,
+  Imported,
+  ImportFault,
+  ImportFormat,
+  OutsideAlarmLine,
+  OutsideImport,
+  Unmatched,
+} from "@ale/guard";
 import type { NearActs } from "./acts-near.ts";
 import type { AlarmFile } from "./alarm-file.ts";
 import type { KnownImport } from "./alarms.ts";
@@ -69,43 +77,85 @@ export interface Said {
 }
 
 export function sayImported({ event, lines, read, unread, named }: Said, io: Io): number {
-  const { file, skew, known, episodes } = event;
+  const { file, skew, known, episodes, clocks = [] } = event;
   for (const line of deepPrintable(lines.slice(0, SHOWN))) sayAlarm(line, io);
   if (lines.length > SHOWN) io.print(`and ${lines.length - SHOWN} more (--json has all)`);
   sayFaults(read, io);
   for (const { episode, why } of unread)
     io.print(`${io.paint("red", "unread")} ${printable(`${episode}: ${why}`)}`);
   sayRead(file, read, named, io);
-  const count = (status: OutsideAlarmLine["status"]): number =>
-    lines.filter((line) => line.status === status).length;
-  const matched = count("matched");
-  const ambiguous = count("ambiguous");
-  const unmatched = count("unmatched");
   if (read.alarms.length > 0) {
     const already = known === 0 ? "" : `, ${known} were here already`;
-    io.print(
-      `${lines.length} alarms added${already}: ${matched} matched, ${ambiguous} ambiguous, ${unmatched} unmatched, against ${episodes} episodes`,
-    );
+    io.print(`${lines.length} alarms added${already}: ${countsText(lines)}, against ${episodes} episodes`);
+    sayClocks(clocks, io);
   }
-  if (skew.support > 0)
-    io.print(
-      `its clock is ${msText(Math.abs(skew.offsetMs))} ${skew.offsetMs >= 0 ? "ahead of" : "behind"} ours, give or take ${msText(skew.spreadMs)} (${skew.support} alarms agree)`,
-    );
   const ok = read.faultCount === 0 && unread.length === 0 && read.records > 0;
   io.result({
     ok,
     added: lines.length,
     known,
     ...countsOf(read),
-    matched,
-    ambiguous,
-    unmatched,
+    ...placedCounts(lines),
     skew,
+    clocks,
     episodes,
     alarms: lines,
     unread,
   });
   return ok ? EXIT.ok : EXIT.failed;
+}
+
+/** How many alarms were placed, and why the others were not. */
+function placedCounts(lines: readonly OutsideAlarmLine[]) {
+  const count = (status: OutsideAlarmLine["status"]): number =>
+    lines.filter((line) => line.status === status).length;
+  const unmatchedFor: Record<string, number> = {};
+  for (const { why } of lines)
+    if (why !== undefined) unmatchedFor[why.code] = (unmatchedFor[why.code] ?? 0) + 1;
+  return {
+    matched: count("matched"),
+    ambiguous: count("ambiguous"),
+    unmatched: count("unmatched"),
+    unmatchedFor,
+  };
+}
+
+const REASON: Readonly<Record<Unmatched["code"], string>> = {
+  "no-facts": "name nothing to compare",
+  "no-episode": "when nothing was recorded",
+  "no-act": "like nothing that was recorded",
+  "other-time": "like what was recorded at another time",
+  chance: "may be chance",
+};
+
+function countsText(lines: readonly OutsideAlarmLine[]): string {
+  const { matched, ambiguous, unmatched, unmatchedFor } = placedCounts(lines);
+  const why = Object.entries(unmatchedFor).map(([code, n]) => `${n} ${REASON[code as Unmatched["code"]]}`);
+  return `${matched} matched, ${ambiguous} ambiguous, ${unmatched} unmatched${why.length === 0 ? "" : ` (${why.join(", ")})`}`;
+}
+
+const SHOWN_CLOCKS = 8;
+
+function sayClocks(clocks: readonly ClockStretch[], io: Io): void {
+  for (const clock of deepPrintable(clocks.slice(0, SHOWN_CLOCKS))) {
+    const { sensor, sensors, from, to, offsetMs, spreadMs, driftPpm, support } = clock;
+    const whose =
+      sensors > 1
+        ? `the clock of ${sensors} sensors`
+        : sensor === null
+          ? "its clock"
+          : `the clock of ${sensor}`;
+    const alone = clocks.filter((one) => one.sensor === sensor && one.sensors === sensors).length === 1;
+    const iso = (ms: number): string => new Date(ms).toISOString().slice(0, 19);
+    const when = alone ? "" : ` from ${iso(from)} to ${iso(to)}`;
+    const drift =
+      driftPpm === 0 ? "" : `, ${Math.abs(driftPpm).toFixed(0)} ppm too ${driftPpm > 0 ? "fast" : "slow"}`;
+    io.print(
+      `${whose} is ${msText(Math.abs(offsetMs))} ${offsetMs >= 0 ? "ahead of" : "behind"} ours${when}, give or take ${msText(spreadMs)}${drift} (${support} alarms agree)`,
+    );
+  }
+  if (clocks.length > SHOWN_CLOCKS)
+    io.print(`and ${clocks.length - SHOWN_CLOCKS} more stretches of clocks (--json has all)`);
 }
 
 /** What it was taken for, and what became of each record. */
@@ -131,7 +181,7 @@ function sayRead(file: string, read: Imported, named: boolean, io: Io): void {
   );
 }
 
-function sayAlarm({ alarm, status, places, unexplained }: OutsideAlarmLine, io: Io): void {
+function sayAlarm({ alarm, status, places, unexplained, why }: OutsideAlarmLine, io: Io): void {
   const colour = status === "matched" ? "green" : status === "ambiguous" ? "yellow" : "dim";
   const to = [alarm.toIp ?? alarm.host, alarm.toPort].filter((part) => part !== null).join(":");
   io.print(
@@ -142,5 +192,6 @@ function sayAlarm({ alarm, status, places, unexplained }: OutsideAlarmLine, io: 
     io.print(
       `  ${percentText(confidence).padStart(5)}  ${episode} ${chunk === null ? "outside the agent's time" : `chunk ${chunk}`}${callId === null ? "" : ` (${callId})`}`,
     );
+  if (why !== undefined) io.print(`         ${why.detail}`);
   if (status === "ambiguous") io.print(`  ${percentText(unexplained).padStart(5)}  none of ours`);
 }

@@ -283,5 +283,6 @@ describe("ale guard import", () => {
     expect(await imported(home, csv)).toMatchObject({ exitCode: EXIT.ok, added: 3, episodes: 0 });
     const { stdout } = await ale(home, "guard", "incidents");
     expect(stdout.match(/unmatched/g)).toHaveLength(3);
+    expect(stdout.match(/nothing was recorded within 60 min of it/g)).toHaveLength(3);
   });
 });

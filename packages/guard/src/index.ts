@@ -20,8 +20,11 @@ export * from "./incident.ts";
 export { type AlarmLine, type AlertLine, type Attempt, attemptsOf } from "./incident-head.ts";
 export { incidentsOf } from "./incidents.ts";
 export { EpisodeMonitor, type MonitorReport, protectedPathsOf } from "./monitor.ts";
+export type { Act } from "./outside/act.ts";
 export { actsOf, type RecordedAct } from "./outside/acts.ts";
 export type { ImportFault, OutsideAlarm } from "./outside/alarm.ts";
+export type { Anchor, ClockStretch } from "./outside/clock.ts";
+export { MAX_SKEW_MS } from "./outside/explanation.ts";
 export { FieldMap } from "./outside/formats.ts";
 export {
   AlarmReader,
@@ -32,12 +35,10 @@ export {
 } from "./outside/import.ts";
 export {
   type Candidate,
-  type ClockSkew,
+  type Landed,
   type Landing,
   type LandingOptions,
   landAlarms,
-  MAX_SKEW_MS,
-  type NetworkAct,
 } from "./outside/landing.ts";
 export {
   type AlarmPlace,
@@ -45,9 +46,11 @@ export {
   alarmLineOf,
   LANDING_STATUS,
   LedgerEvent,
+  mainClock,
   type OutsideAlarmLine,
   type OutsideImport,
 } from "./outside/ledger.ts";
+export type { Unmatched } from "./outside/unmatched.ts";
 export { effectsOf, type PathEffect } from "./path-effects.ts";
 export * from "./penalty.ts";
 export * from "./rule.ts";

@@ -5,6 +5,7 @@ import {
   type FieldMap,
   type ImportFormat,
   landAlarms,
+  mainClock,
   type OutsideAlarm,
   type OutsideImport,
 } from "@ale/guard";
@@ -62,8 +63,8 @@ export const guardImport: Action = {
       if (before !== undefined) return sayKnown(source, before, io);
       const fresh = unknownOf(read.alarms, log);
       const near = await actsNear(fresh, values.run, io, signal);
-      const { skew, landings } = landAlarms(fresh, near.acts);
-      const lines = landings.map((landing) => alarmLineOf(landing, skew));
+      const { clocks, landings } = landAlarms(fresh, near.acts);
+      const lines = landings.map(alarmLineOf);
       const event: OutsideImport = {
         type: "outside.import",
         file: source.file,
@@ -78,7 +79,8 @@ export const guardImport: Action = {
         skippedFor: read.skippedFor,
         faults: read.faults.map(({ file: _, ...fault }) => fault),
         faultCount: read.faultCount,
-        skew,
+        skew: mainClock(clocks),
+        clocks: clocks.slice(0, KEPT_CLOCKS),
         episodes: near.episodes,
       };
       if (lines.length > 0 || read.alarms.length === 0) await appendAlarms(log, event, lines);
@@ -89,6 +91,9 @@ export const guardImport: Action = {
     });
   },
 };
+
+/** The log has the first so many stretches of clocks. */
+const KEPT_CLOCKS = 100;
 
 const knownBefore = (
   log: AlarmLog,

@@ -115,9 +115,10 @@ function printAdrift(lines: readonly OutsideAlarmLine[], io: Io): void {
   if (lines.length === 0) return;
   io.print("");
   io.print(io.paint("bold", "Alarms from outside that could not be placed"));
-  for (const { alarm, status, places } of deepPrintable(lines.slice(0, 20))) {
+  for (const { alarm, status, places, why } of deepPrintable(lines.slice(0, 20))) {
     const to = [alarm.toIp ?? alarm.host, alarm.toPort].filter((part) => part !== null).join(":");
     io.print(`  ${clock(alarm.at)}  ${status.padEnd(9)}  ${alarm.title}  ${to}  (${alarm.id})`);
+    if (why !== undefined) io.print(`      ${why.detail}`);
     for (const { episode, chunk, confidence } of status === "ambiguous" ? places.slice(0, 4) : [])
       io.print(`      ${(100 * confidence).toFixed(0).padStart(3)} %  ${episode} chunk ${chunk ?? "none"}`);
   }

@@ -212,7 +212,7 @@ function alarmSection({ alarms }: Incident): Html | null {
   if (alarms.length === 0) return null;
   return section(
     "Alarms from outside",
-    "Matched by address, port, name, process and time. Their clock's difference from ours was estimated from all alarms of the file together.",
+    "Matched by address, port, name, process and time. Their clock's difference from ours was estimated from all alarms of the same sensor together.",
     table(
       ["on their clock (UTC)", "says", "from", "clock off by", "then off by", "sure", "who else"],
       alarms.map(({ at, title, id, skewMs, residualMs, confidence, rivals, unexplained }) => [

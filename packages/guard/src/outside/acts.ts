@@ -1,8 +1,8 @@
-import type { LogEntry, Telemetry, TelemetryProcess } from "@ale/core";
-import type { NetworkAct } from "./landing.ts";
+import { type LogEntry, lineTimeMs, type Telemetry, type TelemetryProcess } from "@ale/core";
+import { type Act, NO_NETWORK } from "./act.ts";
 
-/** What an episode did towards the network, read from its log: one act a connection or question, twice where it was seen from two sides. */
-export interface RecordedAct extends NetworkAct {
+/** What an episode did that somebody outside may have noticed, read from its log: one act a connection or question, twice where it was seen from two sides. */
+export interface RecordedAct extends Act {
   /** Line of its first record. */
   readonly seq: number;
   readonly flow: string | null;
@@ -11,54 +11,96 @@ export interface RecordedAct extends NetworkAct {
 
 type Net = NonNullable<Telemetry["net"]>;
 
-/** Records of one connection, the earliest first. */
-interface Connection {
+/** Records of one connection, the earliest first; or a single one. */
+interface Records {
   readonly episode: string;
   readonly seq: number;
   readonly chunk: number | null;
   readonly records: Telemetry[];
 }
 
+/** What a monitor on the host sees a process do. */
+const LOCAL: ReadonlySet<Telemetry["kind"]> = new Set([
+  "process.exec",
+  "file.change",
+  "file.read",
+  "syscall",
+  "syscall.denied",
+]);
+
 export function actsOf(episode: string, entries: readonly LogEntry[]): RecordedAct[] {
-  const connections = new Map<string, Connection>();
-  for (const { seq, known, event } of entries) {
-    if (!known || event.type !== "telemetry") continue;
+  const connections = new Map<string, Records>();
+  const local: Records[] = [];
+  const ends = new Map<string, number>();
+  for (const entry of entries) {
+    const { seq, known, event } = entry;
+    if (!known) continue;
+    if (event.type === "tool.result") ends.set(event.callId, lineTimeMs(entries[0]!, entry));
+    if (event.type !== "telemetry") continue;
     const { record } = event;
-    if (record.net === undefined && record.dns === undefined) continue;
-    const key = record.net?.flow ?? `line ${seq}`;
     const chunk = record.originChunk ?? record.chunk ?? event.chunk;
+    if (record.net === undefined && record.dns === undefined) {
+      if (LOCAL.has(record.kind)) local.push({ episode, seq, chunk, records: [record] });
+      continue;
+    }
+    const key = record.net?.flow ?? `line ${seq}`;
     const connection = connections.get(key) ?? { episode, seq, chunk, records: [] };
     connection.records.push(record);
     connections.set(key, connection);
   }
-  return [...connections.values()].flatMap(sidesOf);
+  return [...[...connections.values()].flatMap(sidesOf), ...local.map((one) => localOf(one, ends))];
 }
 
-function sidesOf({ episode, seq, chunk, records }: Connection): RecordedAct[] {
-  const net: Net = Object.assign({}, ...records.map((record) => record.net ?? {}));
+function commonOf({ episode, seq, chunk, records }: Records) {
   const process = records.find((record) => record.process !== undefined)?.process;
-  const begins = records.map(({ at, net }) => at - (net?.durationMs ?? 0));
-  const at = Math.min(...begins);
-  const inside: RecordedAct = {
+  return {
     episode,
     seq,
     chunk,
     callId: records.find(({ callId }) => callId !== undefined)?.callId ?? null,
-    at,
+    sandbox: records.find(({ sandbox }) => sandbox !== null)?.sandbox ?? null,
+    pid: process?.pid ?? null,
+    program: process?.exe ?? null,
+    command: process?.command ?? null,
+    process,
+  };
+}
+
+function sidesOf(connection: Records): RecordedAct[] {
+  const { records } = connection;
+  const net: Net = Object.assign({}, ...records.map((record) => record.net ?? {}));
+  const begins = records.map(({ at, net }) => at - (net?.durationMs ?? 0));
+  const dns = records.find((record) => record.dns !== undefined)?.dns;
+  const inside: RecordedAct = {
+    ...commonOf(connection),
+    at: Math.min(...begins),
     durationMs: net.durationMs ?? 0,
-    protocol: records.some(({ dns }) => dns !== undefined) ? "udp" : (net.protocol ?? null),
+    protocol: dns === undefined ? (net.protocol ?? null) : "udp",
     ip: net.ip ?? null,
-    port: net.port ?? (records.some(({ dns }) => dns !== undefined) ? 53 : null),
-    host: net.host ?? records.find(({ dns }) => dns !== undefined)?.dns?.name ?? null,
+    port: net.port ?? (dns === undefined ? null : 53),
+    host: net.host ?? dns?.name ?? null,
     fromIp: null,
     fromPort: net.sourcePort ?? null,
-    pid: process?.pid ?? null,
-    command: process?.command ?? null,
+    path: null,
     flow: net.flow ?? null,
-    process,
   };
   if (net.upstream === undefined) return [inside];
   // A host's own monitor sees the sandbox's side, a firewall beyond the gateway the connection that was dialled for it.
   const { ip, port, sourceIp, sourcePort } = net.upstream;
   return [inside, { ...inside, ip, port, fromIp: sourceIp ?? null, fromPort: sourcePort ?? null }];
+}
+
+/** What a program does later falls within the call that started it, as far as that is known. */
+function localOf(one: Records, ends: ReadonlyMap<string, number>): RecordedAct {
+  const [record] = one.records as [Telemetry];
+  const common = commonOf(one);
+  const end = record.kind === "process.exec" ? ends.get(common.callId ?? "") : undefined;
+  return {
+    ...common,
+    ...NO_NETWORK,
+    at: record.at,
+    durationMs: end === undefined ? 0 : Math.max(0, end - record.at),
+    path: record.file?.path ?? null,
+    flow: null,
+  };
 }

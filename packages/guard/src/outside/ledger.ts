@@ -3,8 +3,10 @@ import { z } from "zod";
 import { actKey } from "../incident-cause.ts";
 import type { RecordedAct } from "./acts.ts";
 import type { OutsideAlarm } from "./alarm.ts";
+import type { ClockStretch } from "./clock.ts";
+import { FLOOR_MS } from "./explanation.ts";
 import { FieldMap } from "./formats.ts";
-import type { ClockSkew, Landing } from "./landing.ts";
+import type { Landing } from "./landing.ts";
 
 /**
  * What is kept of imported alarms: lines of a log of their own, in the format of episode logs, because a sealed log is never written again.
@@ -53,6 +55,18 @@ export const AlarmPlace = z.object({
 });
 export type AlarmPlace = z.infer<typeof AlarmPlace>;
 
+const Clock = z.object({
+  sensor: text,
+  /** Sensors that were taken together. */
+  sensors: count,
+  from: z.number(),
+  to: z.number(),
+  offsetMs: z.number(),
+  driftPpm: z.number(),
+  spreadMs: z.number(),
+  support: count,
+}) satisfies z.ZodType<ClockStretch>;
+
 export const OutsideImport = z.object({
   type: z.literal("outside.import"),
   file: z.string(),
@@ -78,7 +92,10 @@ export const OutsideImport = z.object({
     }),
   ),
   faultCount: count,
+  /** Of the sensor and time that the most alarms agree on. */
   skew: z.object({ offsetMs: z.number(), spreadMs: z.number(), support: count }),
+  /** The first of what each sensor's clock said, by time. */
+  clocks: z.array(Clock).optional(),
   /** Episodes whose acts were compared. */
   episodes: count,
 });
@@ -97,6 +114,13 @@ export const OutsideAlarmLine = z.object({
   places: z.array(AlarmPlace),
   unexplained: z.number(),
   skewMs: z.number(),
+  /** Where it is probably nobody's: why. */
+  why: z
+    .object({
+      code: z.enum(["no-facts", "no-episode", "no-act", "other-time", "chance"]),
+      detail: z.string(),
+    })
+    .optional(),
 });
 export type OutsideAlarmLine = z.infer<typeof OutsideAlarmLine>;
 
@@ -108,8 +132,18 @@ const MATCHED = 2 / 3;
 export const alarmDigest = (alarm: OutsideAlarm): string =>
   digestOf({ source: alarm.source, raw: alarm.raw });
 
+/** The one that the most alarms agree on; zero where none do. */
+export function mainClock(clocks: readonly ClockStretch[]): OutsideImport["skew"] {
+  const none = { offsetMs: 0, spreadMs: FLOOR_MS, support: 0 };
+  const { offsetMs, spreadMs, support } = clocks.reduce<OutsideImport["skew"]>(
+    (most, one) => (one.support > most.support ? one : most),
+    none,
+  );
+  return { offsetMs, spreadMs, support };
+}
+
 /** Where an alarm landed, one place a cause. */
-export function alarmLineOf(landing: Landing<RecordedAct>, skew: ClockSkew): OutsideAlarmLine {
+export function alarmLineOf(landing: Landing<RecordedAct>): OutsideAlarmLine {
   const byCause = new Map<string, AlarmPlace>();
   for (const { act, confidence, residualMs } of landing.candidates) {
     const { episode, seq, chunk, callId, flow, at, process } = act;
@@ -125,7 +159,7 @@ export function alarmLineOf(landing: Landing<RecordedAct>, skew: ClockSkew): Out
   const places = [...byCause.values()].sort((a, b) => b.confidence - a.confidence);
   const best = places[0]?.confidence ?? 0;
   const status = best > MATCHED ? "matched" : best > landing.unexplained ? "ambiguous" : "unmatched";
-  const { alarm, unexplained } = landing;
+  const { alarm, unexplained, skewMs, why } = landing;
   return {
     type: "outside.alarm",
     alarm,
@@ -133,6 +167,7 @@ export function alarmLineOf(landing: Landing<RecordedAct>, skew: ClockSkew): Out
     status,
     places,
     unexplained,
-    skewMs: skew.offsetMs,
+    skewMs,
+    ...(status === "unmatched" && why !== undefined ? { why } : {}),
   };
 }

