@@ -2,7 +2,14 @@ import { constants } from "node:fs";
 import { mkdir, open, readFile, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { damagedLog, type Event, encodeLine, scanLogBytes, sha256, type UnknownEvent } from "@ale/core";
-import { type AlarmLine, LedgerEvent, type OutsideAlarmLine, type OutsideImport } from "@ale/guard";
+import {
+  type AlarmLine,
+  LedgerEvent,
+  type OutsideAlarmLine,
+  type OutsideImport,
+  type OutsideMatch,
+  standingAlarms,
+} from "@ale/guard";
 import { lockRun } from "@ale/roll";
 
 /**
@@ -12,8 +19,11 @@ import { lockRun } from "@ale/roll";
 export interface AlarmLog {
   readonly path: string;
   readonly bytes: Uint8Array;
+  /** Each alarm once, as it was matched last. */
   readonly alarms: readonly AlarmLine[];
   readonly imports: readonly KnownImport[];
+  /** When alarms were last compared with what was recorded, milliseconds since the epoch; null before the first import. */
+  readonly comparedAt: number | null;
 }
 
 export interface KnownImport extends OutsideImport {
@@ -36,22 +46,23 @@ export async function readAlarmLog(home: string): Promise<AlarmLog> {
   if (fault !== null) throw damagedLog(path, fault);
   const alarms: AlarmLine[] = [];
   const imports: { event: OutsideImport; readAt: string; found: number }[] = [];
+  let comparedAt: number | null = null;
   for (const { seq, hash, at, event } of log.entries) {
     const parsed = LedgerEvent.safeParse(event);
     if (!parsed.success) continue;
+    if (parsed.data.type !== "outside.alarm") comparedAt = Date.parse(at);
     if (parsed.data.type === "outside.import") imports.push({ event: parsed.data, readAt: at, found: 0 });
-    else {
-      alarms.push({ seq, hash, line: parsed.data });
-      const last = imports.at(-1);
-      if (last !== undefined) last.found++;
-    }
+    if (parsed.data.type !== "outside.alarm") continue;
+    alarms.push({ seq, hash, line: parsed.data });
+    const last = imports.at(-1);
+    if (last !== undefined && parsed.data.supersedes === undefined) last.found++;
   }
   const known = imports.map(({ event, readAt, found }) => ({
     ...event,
     readAt,
     complete: found === event.alarms,
   }));
-  return { path, bytes, alarms, imports: known };
+  return { path, bytes, alarms: standingAlarms(alarms), imports: known, comparedAt };
 }
 
 /** Those that may belong to incidents of an episode. */
@@ -73,12 +84,17 @@ export async function importing<T>(home: string, work: (log: AlarmLog) => Promis
   return work(await readAlarmLog(home));
 }
 
-/** Adds an import and its alarms. A last line that a crash tore is cut off, which is recorded. */
-export async function appendAlarms(
-  log: AlarmLog,
-  event: OutsideImport,
-  lines: readonly OutsideAlarmLine[],
-): Promise<void> {
+/** An import or a comparison, and the alarms that follow it. */
+export interface AlarmEntry {
+  readonly event: OutsideImport | OutsideMatch;
+  readonly lines: readonly OutsideAlarmLine[];
+}
+
+/** So much text is written at once. */
+const PIECE_CHARS = 16 << 20;
+
+/** Adds entries. A last line that a crash tore is cut off, which is recorded. */
+export async function appendAlarms(log: AlarmLog, entries: readonly AlarmEntry[]): Promise<void> {
   await mkdir(join(log.path, ".."), { recursive: true });
   const { log: read, wholeBytes, torn } = scanLogBytes(log.path, log.bytes);
   if (torn.length > 0) await truncate(log.path, wholeBytes);
@@ -88,14 +104,17 @@ export async function appendAlarms(
   const first = read.entries[0];
   const t = first === undefined ? 0 : Math.max(read.entries.at(-1)!.t, now.getTime() - Date.parse(first.at));
   let chain = { seq: read.entries.length, prev: read.head, sealed: false };
-  let text = "";
-  for (const one of [...repair, event, ...lines]) {
-    const line = encodeLine(one as Event | UnknownEvent, now.toISOString(), t, chain);
-    chain = { seq: chain.seq + 1, prev: line.hash, sealed: false };
-    text += line.text;
-  }
   const file = await open(log.path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT, 0o644);
   try {
+    let text = "";
+    for (const one of [...repair, ...entries.flatMap(({ event, lines }) => [event, ...lines])]) {
+      const line = encodeLine(one as Event | UnknownEvent, now.toISOString(), t, chain);
+      chain = { seq: chain.seq + 1, prev: line.hash, sealed: false };
+      text += line.text;
+      if (text.length < PIECE_CHARS) continue;
+      await file.appendFile(text);
+      text = "";
+    }
     await file.appendFile(text);
     await file.sync();
   } finally {

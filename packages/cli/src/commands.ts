@@ -78,6 +78,11 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import("./commands/guard-import.ts")).guardImport,
   },
   {
+    name: "guard match",
+    summary: "compare imported alarms that were not placed with what is recorded now",
+    load: async () => (await import("./commands/guard-match.ts")).guardMatch,
+  },
+  {
     name: "guard rules",
     summary: "list the rules over telemetry: severity, response, technique",
     load: async () => (await import("./commands/guard-rules.ts")).list,

@@ -12,6 +12,7 @@ import type { AlarmFile } from "./alarm-file.ts";
 import type { KnownImport } from "./alarms.ts";
 import { EXIT } from "./exit-codes.ts";
 import type { Io } from "./io.ts";
+import type { MatchedAgain } from "./match-again.ts";
 import { deepPrintable, printable } from "./printable.ts";
 import { msText, percentText } from "./text.ts";
 
@@ -33,14 +34,27 @@ const NAME_OF: Readonly<Record<ImportFormat, string>> = {
 
 const SHOWN = 20;
 
-export function sayKnown({ file, read }: AlarmFile, before: KnownImport, io: Io): number {
+export function sayKnown(
+  { file, read }: AlarmFile,
+  before: KnownImport,
+  again: MatchedAgain,
+  io: Io,
+): number {
   io.print(
     `${printable(file)} was imported already, at ${before.readAt}, as ${before.file}: nothing is added`,
   );
   sayFaults(read, io);
-  const ok = read.faultCount === 0 && read.records > 0;
+  sayAgain(again, io);
+  const ok = read.faultCount === 0 && read.records > 0 && again.unread.length === 0;
   if (read.records === 0) io.print(`${printable(file)} is empty: there is no record in it`);
-  io.result({ ok, added: 0, known: read.alarms.length, importedAt: before.readAt, ...countsOf(read) });
+  io.result({
+    ok,
+    added: 0,
+    known: read.alarms.length,
+    importedAt: before.readAt,
+    ...countsOf(read),
+    rematched: again.lines,
+  });
   return ok ? EXIT.ok : EXIT.failed;
 }
 
@@ -71,25 +85,27 @@ export interface Said {
   readonly event: OutsideImport;
   readonly lines: readonly OutsideAlarmLine[];
   readonly read: Imported;
+  /** Alarms of before. */
+  readonly again: MatchedAgain;
   readonly unread: NearActs["unread"];
   /** A person said what the file is. */
   readonly named: boolean;
 }
 
-export function sayImported({ event, lines, read, unread, named }: Said, io: Io): number {
+export function sayImported({ event, lines, read, again, unread, named }: Said, io: Io): number {
   const { file, skew, known, episodes, clocks = [] } = event;
   for (const line of deepPrintable(lines.slice(0, SHOWN))) sayAlarm(line, io);
   if (lines.length > SHOWN) io.print(`and ${lines.length - SHOWN} more (--json has all)`);
   sayFaults(read, io);
-  for (const { episode, why } of unread)
-    io.print(`${io.paint("red", "unread")} ${printable(`${episode}: ${why}`)}`);
+  sayUnread(unread, io);
   sayRead(file, read, named, io);
   if (read.alarms.length > 0) {
     const already = known === 0 ? "" : `, ${known} were here already`;
     io.print(`${lines.length} alarms added${already}: ${countsText(lines)}, against ${episodes} episodes`);
     sayClocks(clocks, io);
   }
-  const ok = read.faultCount === 0 && unread.length === 0 && read.records > 0;
+  sayAgain(again, io);
+  const ok = read.faultCount === 0 && unread.length === 0 && again.unread.length === 0 && read.records > 0;
   io.result({
     ok,
     added: lines.length,
@@ -100,7 +116,45 @@ export function sayImported({ event, lines, read, unread, named }: Said, io: Io)
     clocks,
     episodes,
     alarms: lines,
+    rematched: again.lines,
     unread,
+  });
+  return ok ? EXIT.ok : EXIT.failed;
+}
+
+function sayUnread(unread: NearActs["unread"], io: Io): void {
+  for (const { episode, why } of unread)
+    io.print(`${io.paint("red", "unread")} ${printable(`${episode}: ${why}`)}`);
+}
+
+/** What became of alarms of before, where there is something to say. */
+function sayAgain({ pending, lines, episodes, unread }: MatchedAgain, io: Io): void {
+  if (pending === null || pending === 0) return;
+  for (const line of deepPrintable(lines.slice(0, SHOWN))) sayAlarm(line, io);
+  if (lines.length > SHOWN) io.print(`and ${lines.length - SHOWN} more (--json has all)`);
+  sayUnread(unread, io);
+  const landed =
+    lines.length === 0
+      ? "none lands elsewhere than before"
+      : `${lines.length} land elsewhere: ${countsText(lines)}`;
+  io.print(
+    `${pending} alarms of before that were not matched, compared again with ${episodes} episodes: ${landed}`,
+  );
+}
+
+export function sayMatched(again: MatchedAgain, alarms: number, io: Io): number {
+  sayAgain(again, io);
+  if (alarms === 0) io.print("there are no alarms: no file was imported here (ale guard import FILE)");
+  else if (again.pending === 0) io.print(`all ${alarms} alarms are matched`);
+  const ok = again.unread.length === 0;
+  io.result({
+    ok,
+    alarms,
+    pending: again.pending,
+    episodes: again.episodes,
+    ...placedCounts(again.lines),
+    rematched: again.lines,
+    unread: again.unread,
   });
   return ok ? EXIT.ok : EXIT.failed;
 }

@@ -34,6 +34,20 @@ function flow(id: string, at: number, ip: string, sourcePort: number): Event {
 
 async function runWithFirewall(): Promise<{ home: string; csv: string }> {
   const home = await temporaryHome();
+  await record(home);
+  const csv = join(home, "fw.csv");
+  await writeFile(
+    csv,
+    rows([
+      [2, 50_002],
+      [4, 50_004],
+      [3, "-"],
+    ]),
+  );
+  return { home, csv };
+}
+
+async function record(home: string): Promise<void> {
   const folder = join(home, "runs/night/episodes");
   await mkdir(folder, { recursive: true });
   for (let n = 0; n < 6; n++) {
@@ -49,16 +63,6 @@ async function runWithFirewall(): Promise<{ home: string; csv: string }> {
     ];
     await writeFile(join(folder, `${id}.jsonl`), logText(startMs, events));
   }
-  const csv = join(home, "fw.csv");
-  await writeFile(
-    csv,
-    rows([
-      [2, 50_002],
-      [4, 50_004],
-      [3, "-"],
-    ]),
-  );
-  return { home, csv };
 }
 
 const HEAD = "start,srcaddr,srcport,dstaddr,dstport,protocol,action\n";
@@ -275,6 +279,48 @@ describe("ale guard import", () => {
     expect(broken.exitCode).toBe(EXIT.failed);
     expect(broken.stdout).toMatch(/line 2 is broken \(bad-hash\)/);
     expect((await ale(home, "guard", "incidents")).exitCode).toBe(EXIT.failed);
+  });
+
+  it.each([["import"], ["match"]])("places alarms that came before their episodes: %s", async (command) => {
+    const { csv } = await runWithFirewall();
+    const home = await temporaryHome();
+    await imported(home, csv);
+    const path = join(home, "alarms/alarms.jsonl");
+    const before = await readFile(path, "utf8");
+    const again = async () => {
+      const { exitCode, stdout } = await ale(home, "guard", command, ...(command === "import" ? [csv] : []));
+      return { exitCode, stdout };
+    };
+    await again();
+    expect(await readFile(path, "utf8")).toBe(before);
+    await record(home);
+    const { exitCode, stdout } = await again();
+    expect(exitCode).toBe(EXIT.ok);
+    expect(stdout).toContain("3 land elsewhere: 2 matched, 1 ambiguous, 0 unmatched");
+    const after = await readFile(path, "utf8");
+    expect(after.startsWith(before)).toBe(true);
+    expect((await ale(home, "guard", "verify")).exitCode).toBe(EXIT.ok);
+    const list = (await ale(home, "guard", "incidents", "--json")).json() as {
+      incidents: { id: string; episode: string }[];
+      unplacedAlarms: unknown[];
+    };
+    expect(list.incidents.map(({ episode }) => episode).sort()).toEqual(["ep_2", "ep_4"]);
+    expect(list.unplacedAlarms).toHaveLength(1);
+    const { id } = list.incidents[0]!;
+    await ale(home, "guard", "export", id, "--out", join(home, "e"));
+    const verified = await ale(home, "guard", "verify", join(home, "e", `${id}.html`));
+    expect([verified.exitCode, verified.stdout]).toEqual([
+      EXIT.ok,
+      expect.stringMatching(/holds +alarms +2 from outside/),
+    ]);
+    // Nothing new: nothing is added.
+    await again();
+    expect(await readFile(path, "utf8")).toBe(after);
+  });
+
+  it("has no alarms to match before any import, which is no failure", async () => {
+    const { exitCode, stdout } = await ale(await temporaryHome(), "guard", "match");
+    expect([exitCode, stdout]).toEqual([EXIT.ok, expect.stringContaining("there are no alarms")]);
   });
 
   it("finds nothing where nothing was recorded, and keeps the alarms", async () => {

@@ -2,9 +2,8 @@ import { gunzipSync } from "node:zlib";
 import { canonicalJson, type DecodedLine, decodeLine, GENESIS, scanLogBytes, sha256 } from "@ale/core";
 import { z } from "zod";
 import { EvidenceBundle } from "./evidence.ts";
-import type { AlarmLine } from "./incident-head.ts";
 import { incidentsOf } from "./incidents.ts";
-import { LedgerEvent } from "./outside/ledger.ts";
+import { type AlarmLine, LedgerEvent, standingAlarms } from "./outside/ledger.ts";
 
 /** Checks a bundle: against itself, and against the log that it came from. Every step says what it looked at and what it found. */
 export interface Finding {
@@ -153,13 +152,14 @@ const seqIn = (text: string): number => Number(PLACE.exec(text)?.[2] ?? 0);
 
 /** The alarms of a bundle, as `incidentsOf` takes them. Lines that are none are left out. */
 function alarmLinesOf({ alarms }: EvidenceBundle): AlarmLine[] {
-  return (alarms?.lines ?? []).flatMap(({ text }): AlarmLine[] => {
+  const lines = (alarms?.lines ?? []).flatMap(({ text }): AlarmLine[] => {
     const line = decoded(text, seqIn(text), prevIn(text));
     if (!line.ok) return [];
     const { seq, hash, event } = line.entry;
     const parsed = LedgerEvent.safeParse(event);
     return parsed.success && parsed.data.type === "outside.alarm" ? [{ seq, hash, line: parsed.data }] : [];
   });
+  return standingAlarms(lines);
 }
 
 function alarmFindings({ alarms, incident }: EvidenceBundle): Finding[] {

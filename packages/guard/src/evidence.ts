@@ -2,6 +2,7 @@ import { gzipSync } from "node:zlib";
 import { digestOf, LOG_FORMAT, scanLogBytes, sha256 } from "@ale/core";
 import { z } from "zod";
 import { Incident } from "./incident.ts";
+import { OutsideAlarmLine } from "./outside/ledger.ts";
 
 /**
  * An incident to hand over: what is said of it, the exact lines that it rests on, and the hashes by which anybody can check them without this
@@ -110,8 +111,20 @@ function alarmsOf(
   { file, bytes }: { readonly file: string; readonly bytes: Uint8Array },
 ): EvidenceBundle["alarms"] {
   const { log, wholeBytes } = scanLogBytes(file, bytes);
-  const imports = log.entries.filter(({ event }) => event.type === "outside.import").map(({ seq }) => seq);
-  const wanted = incident.alarms.flatMap(({ seq }) => [seq, ...imports.filter((one) => one < seq).slice(-1)]);
+  const isHead = ({ event }: (typeof log.entries)[number]): boolean =>
+    event.type === "outside.import" || event.type === "outside.match";
+  const heads = log.entries.filter(isHead).map(({ seq }) => seq);
+  // With what it takes the place of, back to the file that it came in.
+  const wanted = incident.alarms.flatMap(({ seq }) => {
+    const chain: number[] = [];
+    for (let at: number | undefined = seq; at !== undefined; ) {
+      chain.push(at, ...heads.filter((one) => one < at!).slice(-1));
+      const parsed = OutsideAlarmLine.safeParse(log.entries[at]?.event);
+      const before: number | undefined = parsed.success ? parsed.data.supersedes : undefined;
+      at = before !== undefined && before < at ? before : undefined;
+    }
+    return chain;
+  });
   const lines = linesOf(bytes.subarray(0, wholeBytes), new Set(wanted));
   return { file, events: log.entries.length, head: log.head, lines };
 }

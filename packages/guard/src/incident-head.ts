@@ -10,19 +10,12 @@ import {
 import { causeKey } from "./episode/cause.ts";
 import type { IncidentHead, IncidentSignal } from "./incident.ts";
 import { actKey, type Caused, flowsOf, groupByCause, kinOf } from "./incident-cause.ts";
-import type { AlarmPlace, OutsideAlarmLine } from "./outside/ledger.ts";
+import type { AlarmLine, AlarmPlace } from "./outside/ledger.ts";
 
 /** Incidents as lists show them, from alerts and alarms alone: no log is opened for it. */
 
 /** An alert with what of its line is needed. */
 export type AlertLine = Pick<AlertRow, "seq" | "hash" | "writtenAt" | "alert">;
-
-/** An imported alarm, as one of its places, with its line in the alarms' own log. */
-export interface AlarmLine {
-  readonly seq: number;
-  readonly hash: string;
-  readonly line: OutsideAlarmLine;
-}
 
 /** What one incident is made of. */
 export interface Attempt {
@@ -102,7 +95,8 @@ function headOf(
   alerts: readonly AlertLine[],
   alarms: readonly PlacedAlarm[],
 ): IncidentHead {
-  const first = alerts[0] ?? alarms[0]!;
+  // What is not sure may be matched elsewhere later: it names nothing.
+  const first = alerts[0] ?? alarms.find(({ line }) => line.status === "matched") ?? alarms[0]!;
   const signals = signalsOf(alerts, alarms);
   const lead = signals[0]!;
   const chunk = members[0]!.chunk;

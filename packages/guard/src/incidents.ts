@@ -1,9 +1,10 @@
 import { alertRowsOf, type EventOf, type LogEntry, lineTimeMs } from "@ale/core";
 import { causeKey } from "./episode/cause.ts";
 import type { Incident, IncidentAlarm } from "./incident.ts";
-import { type AlarmLine, type Attempt, attemptsOf, type PlacedAlarm } from "./incident-head.ts";
+import { type Attempt, attemptsOf, type PlacedAlarm } from "./incident-head.ts";
 import { recordsOf, type SeenRecord } from "./incident-records.ts";
 import { filesOf, flowsOf, namesOf, processesOf, syscallsOf } from "./incident-traces.ts";
+import type { AlarmLine } from "./outside/ledger.ts";
 
 /**
  * The incidents of one episode, each with everything that its log says of it: the call and what the model wrote before, processes, connections,

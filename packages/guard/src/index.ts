@@ -17,7 +17,7 @@ export * from "./evidence.ts";
 export * from "./evidence-check.ts";
 export * from "./fingerprint.ts";
 export * from "./incident.ts";
-export { type AlarmLine, type AlertLine, type Attempt, attemptsOf } from "./incident-head.ts";
+export { type AlertLine, type Attempt, attemptsOf } from "./incident-head.ts";
 export { incidentsOf } from "./incidents.ts";
 export { EpisodeMonitor, type MonitorReport, protectedPathsOf } from "./monitor.ts";
 export type { Act } from "./outside/act.ts";
@@ -41,14 +41,19 @@ export {
   landAlarms,
 } from "./outside/landing.ts";
 export {
+  type AlarmLine,
   type AlarmPlace,
   alarmDigest,
   alarmLineOf,
+  anchorsOf,
+  isSameLanding,
   LANDING_STATUS,
   LedgerEvent,
   mainClock,
   type OutsideAlarmLine,
   type OutsideImport,
+  type OutsideMatch,
+  standingAlarms,
 } from "./outside/ledger.ts";
 export type { Unmatched } from "./outside/unmatched.ts";
 export { effectsOf, type PathEffect } from "./path-effects.ts";

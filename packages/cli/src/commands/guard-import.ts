@@ -2,6 +2,7 @@ import { canonicalJson } from "@ale/core";
 import {
   alarmDigest,
   alarmLineOf,
+  anchorsOf,
   type FieldMap,
   type ImportFormat,
   landAlarms,
@@ -14,6 +15,7 @@ import { readAlarmFile, readFieldMap } from "../alarm-file.ts";
 import { type AlarmLog, appendAlarms, importing } from "../alarms.ts";
 import { defineUsage, oneOf, parseArguments, usageError } from "../args.ts";
 import type { Action } from "../command.ts";
+import { KEPT_CLOCKS, matchAgain } from "../match-again.ts";
 import { FORMAT_OF, FORMATS, sayImported, sayKnown } from "../show-import.ts";
 
 /** `ale guard import`: alarms of somebody else's system, matched to the episodes that caused them, and kept. */
@@ -38,7 +40,7 @@ Reads Suricata EVE, Falco JSON, flow and firewall logs of AWS, Google Cloud and 
 {"at": "time", "title": "rule.name", "toIp": "dst.ip", "toPort": "dst.port"}; also compressed with gzip. Each alarm is matched by address, port,
 name, process, container and time to what episodes did; the difference of the clocks is estimated from the alarms. What was found is kept in
 $ALE_HOME/alarms, a hash-chained log of its own, and shown by ale guard incidents and ale guard show. A file that was read before adds nothing; of
-one that has grown, only what is new. Exits 1 where the file is empty, a record cannot be read (each is named with its place; the others are
+one that has grown, only what is new. Alarms of before that were not placed are compared with what was recorded since. Exits 1 where the file is empty, a record cannot be read (each is named with its place; the others are
 kept), or an episode's log cannot; 2 where nothing says what the file is.`,
 });
 
@@ -60,10 +62,14 @@ export const guardImport: Action = {
     const { read } = source;
     return importing(io.home, async (log) => {
       const before = knownBefore(log, source.sha256, format, map);
-      if (before !== undefined) return sayKnown(source, before, io);
+      if (before !== undefined) {
+        const again = await matchAgain(log, io, signal);
+        if (again.entries.length > 0) await appendAlarms(log, again.entries);
+        return sayKnown(source, before, again, io);
+      }
       const fresh = unknownOf(read.alarms, log);
       const near = await actsNear(fresh, values.run, io, signal);
-      const { clocks, landings } = landAlarms(fresh, near.acts);
+      const { clocks, landings } = landAlarms(fresh, near.acts, { anchors: anchorsOf(log.alarms) });
       const lines = landings.map(alarmLineOf);
       const event: OutsideImport = {
         type: "outside.import",
@@ -83,17 +89,15 @@ export const guardImport: Action = {
         clocks: clocks.slice(0, KEPT_CLOCKS),
         episodes: near.episodes,
       };
-      if (lines.length > 0 || read.alarms.length === 0) await appendAlarms(log, event, lines);
-      return sayImported(
-        { event, lines, read, unread: near.unread, named: format !== null || map !== null },
-        io,
-      );
+      const again = await matchAgain(log, io, signal);
+      const isNew = lines.length > 0 || read.alarms.length === 0;
+      const entries = [...again.entries, ...(isNew ? [{ event, lines }] : [])];
+      if (entries.length > 0) await appendAlarms(log, entries);
+      const named = format !== null || map !== null;
+      return sayImported({ event, lines, read, again, unread: near.unread, named }, io);
     });
   },
 };
-
-/** The log has the first so many stretches of clocks. */
-const KEPT_CLOCKS = 100;
 
 const knownBefore = (
   log: AlarmLog,

@@ -39,6 +39,7 @@ export interface Offset {
 
 /** What is known from before: an alarm of this sensor that was matched. */
 export interface Anchor {
+  readonly source: OutsideAlarm["source"];
   readonly sensor: string | null;
   readonly at: number;
   readonly offsetMs: number;
@@ -75,10 +76,7 @@ export function sensorClock<A extends Act>(
   const { sensor, sensors, anchors = [], maxSkewMs = MAX_SKEW_MS } = options;
   const asked = askedOf(alarms, index, maxSkewMs);
   const steps = [...anchors.slice(-MOST_ANCHORS).map(anchorStep), ...asked];
-  const path = offsetPath(
-    steps.map(({ evidence }) => evidence),
-    maxSkewMs,
-  );
+  const path = offsetPath(steps, maxSkewMs);
   const fitted = stretchesOf(steps, path);
   const first = steps.length - asked.length;
   const places = asked.map(({ place }) => place);

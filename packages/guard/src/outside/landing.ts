@@ -65,9 +65,11 @@ export function landAlarms<A extends Act>(
   const clocks: ClockStretch[] = [];
   const landings = new Array<Landing<A>>(alarms.length);
   for (const group of groupsOf(alarms)) {
-    const { sensor, sensors, places } = group;
+    const { source, sensor, sensors, places } = group;
     const own = places.map((place) => alarms[place]!);
-    const anchors = (options.anchors ?? []).filter((anchor) => sensors === 1 && anchor.sensor === sensor);
+    const anchors = (options.anchors ?? []).filter(
+      (anchor) => sensors === 1 && anchor.sensor === sensor && anchor.source === source,
+    );
     const clock = sensorClock(own, index, { sensor, sensors, anchors, maxSkewMs });
     clocks.push(...clock.stretches);
     for (const [i, place] of places.entries())
@@ -77,6 +79,7 @@ export function landAlarms<A extends Act>(
 }
 
 interface SensorGroup {
+  readonly source: OutsideAlarm["source"];
   readonly sensor: string | null;
   readonly sensors: number;
   readonly places: readonly number[];
@@ -91,16 +94,16 @@ function groupsOf(alarms: readonly OutsideAlarm[]): SensorGroup[] {
     else known.push(place);
   }
   const groups: SensorGroup[] = [];
-  const small = new Map<string, number[][]>();
+  const small = new Map<OutsideAlarm["source"], number[][]>();
   for (const places of bySensor.values()) {
     const { source, sensor } = alarms[places[0]!]!;
-    if (places.length >= OWN_CLOCK) groups.push({ sensor, sensors: 1, places });
+    if (places.length >= OWN_CLOCK) groups.push({ source, sensor, sensors: 1, places });
     else small.set(source, [...(small.get(source) ?? []), places]);
   }
-  for (const lists of small.values()) {
+  for (const [source, lists] of small) {
     const places = lists.flat().sort((a, b) => a - b);
     const sensor = lists.length === 1 ? alarms[places[0]!]!.sensor : null;
-    groups.push({ sensor, sensors: lists.length, places });
+    groups.push({ source, sensor, sensors: lists.length, places });
   }
   return groups;
 }

@@ -3,14 +3,15 @@ import { z } from "zod";
 import { actKey } from "../incident-cause.ts";
 import type { RecordedAct } from "./acts.ts";
 import type { OutsideAlarm } from "./alarm.ts";
-import type { ClockStretch } from "./clock.ts";
+import type { Anchor, ClockStretch } from "./clock.ts";
 import { FLOOR_MS } from "./explanation.ts";
 import { FieldMap } from "./formats.ts";
 import type { Landing } from "./landing.ts";
 
 /**
  * What is kept of imported alarms: lines of a log of their own, in the format of episode logs, because a sealed log is never written again.
- * An `outside.import` says what was read; the `outside.alarm` lines after it say what each alarm says and where it landed, then.
+ * An `outside.import` says what was read; the `outside.alarm` lines after it say what each alarm says and where it landed, then. An
+ * `outside.match` says that alarms which were not placed were compared again; the `outside.alarm` lines after it supersede earlier ones.
  */
 
 const count = z.number().int().nonnegative();
@@ -101,6 +102,18 @@ export const OutsideImport = z.object({
 });
 export type OutsideImport = z.infer<typeof OutsideImport>;
 
+/** Alarms of before, compared with what has been recorded since. */
+export const OutsideMatch = z.object({
+  type: z.literal("outside.match"),
+  /** Alarms that were looked at. */
+  pending: count,
+  /** Those that landed elsewhere than before: they follow. */
+  alarms: count,
+  episodes: count,
+  clocks: z.array(Clock),
+});
+export type OutsideMatch = z.infer<typeof OutsideMatch>;
+
 export const LANDING_STATUS = ["matched", "ambiguous", "unmatched"] as const;
 
 export const OutsideAlarmLine = z.object({
@@ -121,10 +134,57 @@ export const OutsideAlarmLine = z.object({
       detail: z.string(),
     })
     .optional(),
+  /** The line of this log that it takes the place of: the same alarm, matched before more was recorded. */
+  supersedes: count.optional(),
 });
 export type OutsideAlarmLine = z.infer<typeof OutsideAlarmLine>;
 
-export const LedgerEvent = z.discriminatedUnion("type", [OutsideImport, OutsideAlarmLine]);
+export const LedgerEvent = z.discriminatedUnion("type", [OutsideImport, OutsideMatch, OutsideAlarmLine]);
+
+/** A line of an alarm, where it stands in the log. */
+export interface AlarmLine {
+  readonly seq: number;
+  readonly hash: string;
+  readonly line: OutsideAlarmLine;
+}
+
+/** Those that no later line takes the place of. In the order of the log. What was matched once stays. */
+export function standingAlarms(lines: readonly AlarmLine[]): AlarmLine[] {
+  const pending = new Map<number, string>();
+  const superseded = new Set<number>();
+  for (const { seq, line } of lines) {
+    if (line.status !== "matched") pending.set(seq, line.digest);
+    // Only the same alarm takes the place of one.
+    if (line.supersedes !== undefined && pending.get(line.supersedes) === line.digest)
+      superseded.add(line.supersedes);
+  }
+  return lines.filter(({ seq }) => !superseded.has(seq));
+}
+
+/** What matched alarms say of their sensors' clocks. */
+export const anchorsOf = (lines: readonly AlarmLine[]): Anchor[] =>
+  lines.flatMap(({ line: { alarm, status, places, skewMs } }): Anchor[] =>
+    status === "matched"
+      ? [
+          {
+            source: alarm.source,
+            sensor: alarm.sensor,
+            at: alarm.at,
+            offsetMs: skewMs + places[0]!.residualMs,
+          },
+        ]
+      : [],
+  );
+
+/** Whether two landings of one alarm say the same, however sure. */
+export function isSameLanding(a: OutsideAlarmLine, b: OutsideAlarmLine): boolean {
+  const said = ({ status, places }: OutsideAlarmLine): string =>
+    [
+      status,
+      ...(status === "unmatched" ? [] : places.map(({ episode, seq }) => `${episode} ${seq}`).sort()),
+    ].join("\n");
+  return said(a) === said(b);
+}
 
 const MATCHED = 2 / 3;
 

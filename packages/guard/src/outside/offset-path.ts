@@ -12,8 +12,15 @@ const MOST_STATES = 64;
 
 /** That clocks agree at all; the rest falls off with the distance, up to the most that is believed. */
 const AGREE = 0.6;
+/** From one alarm to the next, however near. */
 const DRIFTS = 0.01;
 const JUMPS = 0.001;
+/** The longer nothing was heard of a clock, the less is known of it. */
+const DRIFTS_A_DAY = 0.1;
+const JUMPS_A_DAY = 0.05;
+const MOST_DRIFTS = 0.25;
+const MOST_JUMPS = 0.3;
+const DAY_MS = 86_400_000;
 
 export interface PathStep {
   /** Offsets that were considered, in bins. */
@@ -26,18 +33,26 @@ export interface PathStep {
   readonly best: number;
 }
 
-export function offsetPath(steps: readonly (readonly TimeEvidence[])[], maxSkewMs: number): PathStep[] {
+/** An alarm. */
+export interface Told {
+  /** On the sensor's clock. */
+  readonly at: number;
+  readonly evidence: readonly TimeEvidence[];
+}
+
+export function offsetPath(steps: readonly Told[], maxSkewMs: number): PathStep[] {
   const bins = statesOf(steps, maxSkewMs);
   const prior = normal(Float64Array.from(bins, (bin) => priorOf(bin, maxSkewMs)));
   const transit = transition(bins, prior);
-  const emissions = steps.map((evidence) =>
+  const emissions = steps.map(({ evidence }) =>
     Float64Array.from(bins, (bin) =>
       evidence.reduce((sum, one) => sum + explains(one, bin * BIN_MS, COARSE_MS), 1),
     ),
   );
+  const sinceMs = (i: number): number => (i === 0 ? 0 : Math.abs(steps[i]!.at - steps[i - 1]!.at));
   const before: Float64Array[] = [];
   for (const [i] of steps.entries())
-    before.push(i === 0 ? prior : transit(normal(product(before[i - 1]!, emissions[i - 1]!))));
+    before.push(i === 0 ? prior : transit(normal(product(before[i - 1]!, emissions[i - 1]!)), sinceMs(i)));
   const path: PathStep[] = [];
   let after: Float64Array = new Float64Array(bins.length).fill(1);
   for (let i = steps.length - 1; i >= 0; i--) {
@@ -46,13 +61,13 @@ export function offsetPath(steps: readonly (readonly TimeEvidence[])[], maxSkewM
     const best = bins[all.reduce((most, weight, state) => (weight > all[most]! ? state : most), 0)]!;
     path.push({ bins, others, all, best });
     // The chain is the same in both directions but for where jumps lead, which is left to the prior.
-    after = normal(transit(normal(product(after, emissions[i]!)), true));
+    after = normal(transit(normal(product(after, emissions[i]!)), sinceMs(i), true));
   }
   return path.reverse();
 }
 
 /** Bins that alarms vote for, one vote each however many acts resemble it: a scan must not outvote everything else. Zero is always one. */
-function statesOf(steps: readonly (readonly TimeEvidence[])[], maxSkewMs: number): number[] {
+function statesOf(steps: readonly Told[], maxSkewMs: number): number[] {
   const votes = new Map<number, number>([[0, Number.POSITIVE_INFINITY]]);
   const vote = (offsetMs: number, weight: number): void => {
     if (Math.abs(offsetMs) > maxSkewMs) return;
@@ -64,7 +79,7 @@ function statesOf(steps: readonly (readonly TimeEvidence[])[], maxSkewMs: number
     ] as const)
       votes.set(near, (votes.get(near) ?? 0) + weight * share);
   };
-  for (const evidence of steps) {
+  for (const { evidence } of steps) {
     const total = evidence.reduce((sum, { weight }) => sum + weight, 0);
     for (const { beginMs, fromMs, toMs, weight } of evidence) {
       vote(beginMs, weight / total);
@@ -89,14 +104,17 @@ function transition(bins: readonly number[], prior: Float64Array) {
   const neighbours = bins.map((bin) =>
     [bin - 1, bin + 1].flatMap((near) => (place.has(near) ? [place.get(near)!] : [])),
   );
-  return (weights: Float64Array, back = false): Float64Array => {
+  return (weights: Float64Array, sinceMs: number, back = false): Float64Array => {
+    const days = sinceMs / DAY_MS;
+    const drifts = Math.min(MOST_DRIFTS, DRIFTS + days * DRIFTS_A_DAY);
+    const jumps = Math.min(MOST_JUMPS, JUMPS + days * JUMPS_A_DAY);
     const jumped = back
       ? weights.reduce((sum, weight, state) => sum + weight * prior[state]!, 0)
       : weights.reduce((sum, weight) => sum + weight, 0);
     return Float64Array.from(weights, (weight, state) => {
       const drifted = neighbours[state]!.reduce((sum, near) => sum + weights[near]!, 0);
       const leaps = jumped * (back ? 1 : prior[state]!);
-      return (1 - 2 * DRIFTS - JUMPS) * weight + DRIFTS * drifted + JUMPS * leaps;
+      return (1 - 2 * drifts - jumps) * weight + drifts * drifted + jumps * leaps;
     });
   };
 }

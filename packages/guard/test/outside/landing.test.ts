@@ -218,7 +218,12 @@ describe("clocks", () => {
   it("known from before make one alarm enough", () => {
     const acts = places(6, 60_000);
     const told = [toldOf(acts[0]!, 2_400_000, { sensor: "edge-1" })];
-    const anchors = [1, 2, 3].map((n) => ({ sensor: "edge-1", at: T0 - n * 60_000, offsetMs: 2_400_000 }));
+    const anchors = [1, 2, 3].map((n) => ({
+      source: "suricata" as const,
+      sensor: "edge-1",
+      at: T0 - n * 60_000,
+      offsetMs: 2_400_000,
+    }));
     expect(landedOn(landAlarms(told, acts, { anchors }))).toEqual(["ep_0"]);
     expect(
       landedOn(landAlarms(told, acts, { anchors: anchors.map((one) => ({ ...one, sensor: "edge-2" })) })),
