@@ -35,7 +35,8 @@ describe("the documents", () => {
       const found = findCommand(takeGlobals(line.split(/\s+/)).rest);
       if (found.type === "group") continue;
       const { usage } = await found.command.load();
-      const options = found.argv
+      const end = found.argv.indexOf("--");
+      const options = (end < 0 ? found.argv : found.argv.slice(0, end))
         .filter((word) => word.startsWith("--"))
         .map((word) => word.slice(2).split("=")[0]!);
       if (options.some((name) => usage.options[name] === undefined)) wrong.push(`${page}: ${line}`);

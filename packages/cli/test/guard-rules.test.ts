@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { EXIT } from "../src/exit-codes.ts";
@@ -55,5 +55,17 @@ describe("ale guard", () => {
     const outcome = await ale(home, "guard", "test", path);
     expect(outcome.exitCode).toBe(EXIT.usage);
     expect(outcome.stderr).toContain(`${path}:1:1: own-rule: unknown key "titel"; did you mean "title"?`);
+  });
+
+  it("finds the pack that docs/how-to/guard-rules.md writes to be right, and its fixtures to hold", async () => {
+    const home = await temporaryHome();
+    const page = await readFile(join(import.meta.dirname, "../../../docs/how-to/guard-rules.md"), "utf8");
+    const blocks = [...page.matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => match[1]!);
+    const pack = blocks.filter((block) => /^name:/m.test(block)).join("");
+    await writeFile(join(home, "privileges.yml"), pack);
+    const tried = await ale(home, "guard", "test", join(home, "privileges.yml"), "--json");
+    expect(tried.json()).toMatchObject({ ok: true, failures: [], untested: [] });
+    const listed = (await ale(home, "guard", "rules", "--rules", join(home, "privileges.yml"))).stdout;
+    for (const name of ["setuid-search", "user-switch", "user-guessing"]) expect(listed).toContain(name);
   });
 });

@@ -11,7 +11,7 @@ export function ruleReference(rules: readonly SigmaRule[]): string {
 const HEAD = `# Rules over telemetry
 
 Generated from \`packages/guard/rules\` by \`node scripts/make-guard-reference.ts\`. \`ale guard explain RULE\` shows a rule's fields and condition,
-\`ale guard test\` tries its fixtures. Rules of one family tell of one kind of act by different signs: what is found of one act by several of them is
+with \`--yaml\` as it is written, and \`ale guard test\` tries its fixtures. How to write one: [rules of your own](../how-to/guard-rules.md). Rules of one family tell of one kind of act by different signs: what is found of one act by several of them is
 told once, and again only where one says more ([attribution](../explanation/attribution.md)). Rules over the text of calls are in
 \`packages/guard/src/rules\`.
 
