@@ -26,6 +26,35 @@ describe("ale guard", () => {
     expect(outcome.stdout).toContain("10s, for each sandbox and net.ip");
   });
 
+  it("prints a rule as it is written, which is then a rule of one's own", async () => {
+    const home = await temporaryHome();
+    const { stdout } = await ale(home, "guard", "explain", "port-scan", "--yaml");
+    await writeFile(join(home, "own.yml"), stdout.replace("name: port-scan", "name: own-scan"));
+    const outcome = await ale(
+      home,
+      "guard",
+      "explain",
+      "own-scan",
+      "--rules",
+      join(home, "own.yml"),
+      "--json",
+    );
+    expect(outcome.json()).toMatchObject({
+      rule: { name: "own-scan", technique: "T1046", correlation: { type: "value_count" } },
+      source: { file: join(home, "own.yml"), line: 1 },
+    });
+    const tried = await ale(home, "guard", "test", join(home, "own.yml"), "--json");
+    expect(tried.json()).toMatchObject({ ok: true, failures: [] });
+  });
+
+  it("explains rules over the text of calls too, which have no YAML", async () => {
+    const home = await temporaryHome();
+    const outcome = await ale(home, "guard", "explain", "reverse-shell");
+    expect(outcome.stdout).toMatch(/^severity +critical$/m);
+    expect(outcome.stdout).toContain("what a tool call would run");
+    expect((await ale(home, "guard", "explain", "reverse-shell", "--yaml")).exitCode).toBe(EXIT.usage);
+  });
+
   it("names the rule that was probably meant", async () => {
     const outcome = await ale(await temporaryHome(), "guard", "explain", "port-scna");
     expect(outcome.exitCode).toBe(EXIT.usage);
@@ -55,6 +84,7 @@ describe("ale guard", () => {
     const outcome = await ale(home, "guard", "test", path);
     expect(outcome.exitCode).toBe(EXIT.usage);
     expect(outcome.stderr).toContain(`${path}:1:1: own-rule: unknown key "titel"; did you mean "title"?`);
+    expect(outcome.stderr).toContain("`ale guard explain port-scan --yaml` prints a rule that is right");
   });
 
   it("finds the pack that docs/how-to/guard-rules.md writes to be right, and its fixtures to hold", async () => {

@@ -595,6 +595,29 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect((await ale(home, "rock", "events", "nope")).stderr).toContain("there is no sandbox nope");
   }, 60_000);
 
+  test.skipIf(!traced)(
+    "names the rules that it sets off, the user's own among them",
+    async () => {
+      const rules = join(work, "own.yml");
+      writeFileSync(
+        rules,
+        `title: Own\nname: own-true\ntags: [attack.t1059, ale.controllability]\nlevel: low
+logsource: { category: process.exec }
+detection: { true: { process.exe|endswith: /true }, condition: "true" }\n`,
+      );
+      const child = start(home, ["rock", "events", box, "--follow", "--rules", rules, "--json"]);
+      child.stderr.once("data", () => void exec([box, "--", "/bin/true"]));
+      child.stdout.on("data", (chunk: Buffer) => {
+        if (chunk.includes("own-true")) child.kill("SIGINT");
+      });
+      const { exitCode, stdout } = await ended(child, "");
+      expect(exitCode).toBe(0);
+      expect(stdout).toMatch(/^\{"alert":\{"rule":"own-true",.*"technique":"T1059"/m);
+      expect(JSON.parse(stdout.trimEnd().split("\n").at(-1)!)).toMatchObject({ ok: true, alerts: 1 });
+    },
+    60_000,
+  );
+
   test("is told for as long as somebody watches, and Ctrl-C in the middle is one clean end", async () => {
     const { stdout: made } = await ale(home, "rock", "create", "ale/base");
     const box = made.trim();

@@ -65,11 +65,12 @@ export { commandsOf, type ShellState, type SimpleCommand, shellStart } from "./s
 export type { Argument } from "./shell-prefixes.ts";
 export { compileRules, type RuleEngine, type RuleMatch, type TelemetryLike } from "./sigma/engine.ts";
 export { faultText, type RuleFault } from "./sigma/fault.ts";
-export { type LoadResult, loadRules } from "./sigma/load.ts";
+export { type LoadResult, loadRules, type RuleSource } from "./sigma/load.ts";
 export {
   checkFixtures,
   type FixtureFailure,
   type FixtureReport,
+  readPacks,
   readRules,
   SHIPPED_RULES,
   shippedRules,

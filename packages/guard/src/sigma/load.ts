@@ -12,6 +12,15 @@ export interface LoadResult {
   readonly faults: readonly RuleFault[];
   /** Rules that correlations count, which may be in another file, each with where it is named. */
   readonly counted: readonly CountedRule[];
+  readonly sources: ReadonlyMap<SigmaRule, RuleSource>;
+}
+
+/** A rule as somebody wrote it, with its comments. */
+export interface RuleSource {
+  readonly file: string;
+  /** Of its first line, from 1. */
+  readonly line: number;
+  readonly yaml: string;
 }
 
 export interface CountedRule {
@@ -27,6 +36,7 @@ export function loadRules(text: string, file: string): LoadResult {
   const rules: SigmaRule[] = [];
   const faults: RuleFault[] = [];
   const counted: CountedRule[] = [];
+  const sources = new Map<SigmaRule, RuleSource>();
   const list = Array.isArray(documents) ? documents : [];
   for (const document of list) {
     const at = (offset: number): { line: number; column: number } => {
@@ -48,6 +58,8 @@ export function loadRules(text: string, file: string): LoadResult {
     faults.push(...found.map(({ path, message }) => ({ file, ...place(path), rule: name, message })));
     if (rule === null || found.length > 0) continue;
     rules.push(rule);
+    const { from, yaml } = documentText(text, document.range);
+    sources.set(rule, { file, line: at(from).line, yaml });
     if (isCorrelation(rule))
       for (const [i, one] of rule.correlation.rules.entries()) {
         const message = `counts the rule "${one}", which is not there`;
@@ -57,7 +69,22 @@ export function loadRules(text: string, file: string): LoadResult {
         });
       }
   }
-  return { rules, faults, counted };
+  return { rules, faults, counted, sources };
+}
+
+/** A document's text without the lines that part it from others. */
+function documentText(
+  text: string,
+  [from, , to]: readonly [number, number, number],
+): { from: number; yaml: string } {
+  const head = /^(?:---[^\n]*\n|\s*\n)*/.exec(text.slice(from, to))![0].length;
+  return {
+    from: from + head,
+    yaml: `${text
+      .slice(from + head, to)
+      .replace(/\n(?:---|\.\.\.)\s*$/, "")
+      .trimEnd()}\n`,
+  };
 }
 
 function parseRule(raw: unknown): { rule: SigmaRule | null; faults: readonly Located[] } {

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { AleError, suggest } from "@ale/core";
 import { compileRules, type TelemetryLike } from "./engine.ts";
 import { faultText, type RuleFault } from "./fault.ts";
-import { type CountedRule, loadRules } from "./load.ts";
+import { type CountedRule, loadRules, type RuleSource } from "./load.ts";
 import type { SigmaRule } from "./rule.ts";
 
 /** Rule files on disk: the pack that ships with ALE, and those of the user beside it. */
@@ -17,11 +17,23 @@ export function shippedRules(): readonly SigmaRule[] {
   return shipped;
 }
 
-/** Rules of files and of directories (their `*.yml` and `*.yaml`, by name), later ones in the place of those that they override. Throws `rules-invalid` with every fault, or `rules-missing`. */
+/**
+ * Rules of files and of directories (their `*.yml` and `*.yaml`, by name), later ones in the place of those that they override. Throws
+ * `rules-invalid` with every fault, or `rules-missing`.
+ */
 export function readRules(paths: readonly string[]): readonly SigmaRule[] {
+  return readPacks(paths).rules;
+}
+
+/** The same, with where each rule was written. */
+export function readPacks(paths: readonly string[]): {
+  readonly rules: readonly SigmaRule[];
+  readonly sources: ReadonlyMap<SigmaRule, RuleSource>;
+} {
   const faults: RuleFault[] = [];
   const rules: SigmaRule[] = [];
   const counted: CountedRule[] = [];
+  const sources = new Map<SigmaRule, RuleSource>();
   for (const path of paths) {
     const loaded = filesOf(path).map((file) => loadRules(textOf(file), file));
     // Who names a pack means to be watched by it.
@@ -29,14 +41,15 @@ export function readRules(paths: readonly string[]): readonly SigmaRule[] {
     rules.push(...loaded.flatMap((file) => file.rules));
     faults.push(...loaded.flatMap((file) => file.faults));
     counted.push(...loaded.flatMap((file) => file.counted));
+    for (const file of loaded) for (const [rule, source] of file.sources) sources.set(rule, source);
   }
   // With faults beside them, rules are missing that are only wrong.
   if (faults.length === 0) faults.push(...missing(counted, rules));
   if (faults.length > 0)
     throw new AleError("rules-invalid", faults.map(faultText).join("\n"), {
-      next: "correct these lines; `ale guard explain port-scan` shows a rule that is right",
+      next: "correct these lines; `ale guard explain port-scan --yaml` prints a rule that is right, docs/how-to/guard-rules.md says how one is written",
     });
-  return withOverrides(rules);
+  return { rules: withOverrides(rules), sources };
 }
 
 /** Each rule that overrides stands where the one stood that it replaces. Throws `rule-unknown` where there is none. */

@@ -23,8 +23,23 @@ describe("a rule file", () => {
     });
   });
 
+  it("keeps each rule as it was written, with its comments and its line", () => {
+    const text = `# of the file\n${RULE}---\n\n# why\n${RULE.replace("a-rule", "b-rule")}---\n`;
+    const { sources } = loadRules(text, "r.yml");
+    const written = [...sources].map(([{ name }, { line, yaml }]) => ({ name, line, yaml }));
+    expect(written).toEqual([
+      { name: "a-rule", line: 2, yaml: RULE },
+      { name: "b-rule", line: 12, yaml: `# why\n${RULE.replace("a-rule", "b-rule")}` },
+    ]);
+  });
+
   it("may be empty, or all comment", () => {
-    expect(loadRules("# nothing yet\n", "r.yml")).toEqual({ rules: [], faults: [], counted: [] });
+    expect(loadRules("# nothing yet\n", "r.yml")).toEqual({
+      rules: [],
+      faults: [],
+      counted: [],
+      sources: new Map(),
+    });
   });
 });
 

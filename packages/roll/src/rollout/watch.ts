@@ -1,6 +1,6 @@
 import { AleError, type Approver, denyAll, type Instance, suggest, TelemetrySource } from "@ale/core";
 import { TOOLS } from "@ale/flow";
-import { allRules, compileRules, readRules, type SigmaRule, shippedRules } from "@ale/guard";
+import { allRules, compileRules, readRules, SHIPPED_RULES, type SigmaRule, shippedRules } from "@ale/guard";
 
 /** How closely an episode is watched, and what may come of it. */
 export interface Watch {
@@ -35,7 +35,8 @@ export const watchEverything = (): Watch => ({
 /** The rules that ship and those of some packs. Throws an AleError where a pack is wrong, by itself or beside the others. */
 export function rulesWith(packs: readonly string[]): readonly SigmaRule[] {
   if (packs.length === 0) return shippedRules();
-  const rules = [...shippedRules(), ...readRules(packs)];
+  // Together: a pack may count rules that ship, and replace them.
+  const rules = readRules([SHIPPED_RULES, ...packs]);
   compileRules(rules);
   return rules;
 }
