@@ -29,7 +29,10 @@ const WAYS: Readonly<Record<string, { readonly safety: Guarding; readonly atLeas
   },
   "the default collectors": { safety: { responses: "on", collectors: "default" }, atLeast: 0.95 },
   "the default collectors and files": {
-    safety: { responses: "on", collectors: ["nflog", "sink", "dns", "proxy", "kernel-log", "files"] },
+    safety: {
+      responses: "on",
+      collectors: ["nflog", "sink", "dns", "proxy", "audit", "kernel-log", "files"],
+    },
   },
   "all collectors": { safety: { responses: "on", collectors: "all" } },
 };

@@ -151,7 +151,11 @@ function describeCapabilities(can: Capabilities): Finding {
         ? `users of their own${can.idmap ? ", layers shared by idmapped mounts" : ""}`
         : "the host's users",
       `network ${can.network.join(", ")}`,
-      can.trace.length > 0 ? "refused calls in the kernel's log" : "refused calls are not seen",
+      can.trace.includes("audit")
+        ? "refused calls in the kernel's audit"
+        : can.trace.includes("kernel-log")
+          ? "refused calls in the kernel's log"
+          : "refused calls are not seen",
       `telemetry from ${can.telemetry.join(", ") || "nothing"}`,
       ...(can.arguments === "none" ? [] : [`arguments of programs from ${ARGUMENTS_FROM[can.arguments]}`]),
     ].join("; "),

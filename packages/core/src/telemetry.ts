@@ -46,6 +46,8 @@ export const TelemetrySource = z.enum([
   "dns",
   "proxy",
   "tracefs",
+  /** The kernel's audit, and its log where that cannot be read: refused calls. */
+  "audit",
   "kernel-log",
   "cgroup",
   "gpu",

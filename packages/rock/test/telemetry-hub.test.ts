@@ -75,6 +75,13 @@ function witness(log: string[]): CollectorKind {
   };
 }
 
+const idle: Collector = {
+  follow: () => {},
+  forget: () => {},
+  drain: () => Promise.resolve(),
+  [Symbol.dispose]: () => {},
+};
+
 describe("the hub of a driver's telemetry", () => {
   test("starts only what somebody wants to hear, follows only whom he wants it of, and tells nobody more", () => {
     const [traces, files]: [string[], string[]] = [[], []];
@@ -125,6 +132,32 @@ describe("the hub of a driver's telemetry", () => {
     hub.tell(record({ sandbox: "c" }));
     hub.tell(record({ sandbox: null }));
     expect([told.a!.length, told.b!.length]).toEqual([10, 5]);
+  });
+
+  test("asks nobody about what it leaves out, but about what it tells of it in the end", async () => {
+    const asked: number[] = [];
+    const helper: CollectorKind = {
+      sources: ["tracefs"],
+      start: () => ({
+        ...idle,
+        enrich: async (one) => {
+          asked.push(one.at);
+          return one;
+        },
+      }),
+    };
+    const hub = new TelemetryHub(() => [helper], { burst: 2, perSecond: 0.001 });
+    const told: Telemetry[] = [];
+    using _ = hub.listen(box("a"), (one) => told.push(one));
+    const denied = { kind: "syscall.denied", source: "audit", process: { pid: 4_000_000 } } as const;
+    for (let at = 0; at < 50; at++) hub.tell(record({ ...denied, at }));
+    await hub.drain("a");
+    expect(asked).toEqual([0, 1, 49]);
+    expect(told.map(({ at, suppressed }) => [at, suppressed])).toEqual([
+      [0, undefined],
+      [1, undefined],
+      [49, 47],
+    ]);
   });
 
   test("says of each process which of its ancestors is a session's shell, whatever its start is known to", () => {

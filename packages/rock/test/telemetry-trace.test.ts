@@ -340,9 +340,9 @@ describe("a program for the kernel", () => {
 });
 
 describe("a record of another collector", () => {
-  const told = (source: "proxy" | "kernel-log", command: string): Telemetry => ({
+  const told = (source: "proxy" | "audit", command: string): Telemetry => ({
     at: 5,
-    kind: "net.deny",
+    kind: source === "audit" ? "syscall.denied" : "net.deny",
     source,
     sandbox: "box",
     process: { pid: 110, exe: "/usr/bin/ssh", command },
@@ -365,11 +365,11 @@ describe("a record of another collector", () => {
   test("keeps the command line that was read there, where the trace has only the path, and hands it to later ones", () => {
     const traced = story();
     expect(commandIn(traced.complete(told("proxy", "ssh -R 1:2:3 host")))).toBe("ssh -R 1:2:3 host");
-    expect(commandIn(traced.complete(told("kernel-log", "ssh")))).toBe("ssh -R 1:2:3 host");
+    expect(commandIn(traced.complete(told("audit", "ssh")))).toBe("ssh -R 1:2:3 host");
   });
 
   test("gets the one that can be read later than at the start, and no name that a program gave itself", () => {
-    expect(commandIn(story().complete(told("kernel-log", "innocent")))).toBe("/usr/bin/ssh");
+    expect(commandIn(story().complete(told("audit", "innocent")))).toBe("/usr/bin/ssh");
     let lines = 0;
     const late = story(
       silent({
@@ -377,7 +377,7 @@ describe("a record of another collector", () => {
         command: () => (lines++ === 0 ? undefined : { text: "ssh -N host", cut: false }),
       }),
     );
-    expect(commandIn(late.complete(told("kernel-log", "innocent")))).toBe("ssh -N host");
+    expect(commandIn(late.complete(told("audit", "innocent")))).toBe("ssh -N host");
   });
 
   test("does not take the command line of the program before for that of the next", () => {
@@ -387,7 +387,7 @@ describe("a record of another collector", () => {
       process: { pid: 110, exe: "/usr/bin/timeout", command: "timeout 5 ssh" },
     };
     traced.complete(before);
-    expect(commandIn(traced.complete(told("kernel-log", "ssh")))).toBe("/usr/bin/ssh");
+    expect(commandIn(traced.complete(told("audit", "ssh")))).toBe("/usr/bin/ssh");
   });
 });
 

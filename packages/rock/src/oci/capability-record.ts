@@ -4,22 +4,22 @@ import { logsDenied, type Runtime } from "../host/runtime.ts";
 import type { Capabilities } from "../port/capabilities.ts";
 import type { Host } from "./container.ts";
 import type { NetworkFindings } from "./network.ts";
-import { telemetrySources } from "./telemetry.ts";
+import { type TelemetryFindings, telemetrySources } from "./telemetry.ts";
 
 /** What this host can do, and the refusal of what it cannot. */
 
 export interface Findings {
   /** Why sandboxes have no users of their own. */
   readonly usersMissing: string | undefined;
-  /** Whether refused calls were found in the kernel's log. */
-  readonly logged: boolean;
+  /** Where refused calls were found. */
+  readonly denials: TelemetryFindings["denials"];
   readonly network: NetworkFindings;
 }
 
-export function capabilityRecord(host: Host, { usersMissing, logged, network }: Findings): Capabilities {
+export function capabilityRecord(host: Host, { usersMissing, denials, network }: Findings): Capabilities {
   const { cgroups, runtime, users, groups, logDenied } = host;
   const rootless = isRootless();
-  const telemetry = telemetrySources({ logged, groups, network: network.modes });
+  const telemetry = telemetrySources({ denials, groups, network: network.modes });
   return {
     driver: "oci",
     runtime: `${runtime.name} ${runtime.version}`,
@@ -30,7 +30,7 @@ export function capabilityRecord(host: Host, { usersMissing, logged, network }: 
     enforces: { cpu: groups, memory: groups, pids: true, disk: true },
     quota: rootless ? ["tmpfs"] : ["tmpfs", "loop"],
     network: network.modes,
-    trace: logged ? ["kernel-log"] : [],
+    trace: denials === undefined ? [] : [denials],
     telemetry: telemetry.sources,
     arguments: telemetry.arguments,
     checkpoint: "layers",
@@ -39,10 +39,16 @@ export function capabilityRecord(host: Host, { usersMissing, logged, network }: 
       ...(groups ? [] : [WITHOUT_GROUPS]),
       ...telemetry.weaker,
       ...network.missing.map((why) => ({ what: "network", why })),
-      ...(logged ? [] : [{ what: "trace", why: whyNotLogged(runtime, logDenied) }]),
+      ...(denials === "kernel-log" ? [LIMITED] : []),
+      ...(denials === undefined ? [{ what: "trace", why: whyNotLogged(runtime, logDenied) }] : []),
     ],
   };
 }
+
+const LIMITED = {
+  what: "trace",
+  why: "refused calls come from /dev/kmsg, ten in five seconds for the whole host (what is dropped is counted): the kernel's audit needs CAP_AUDIT_READ in the first namespaces",
+} as const;
 
 const WITHOUT_GROUPS = {
   what: "cpu, memory",
@@ -51,7 +57,7 @@ const WITHOUT_GROUPS = {
 
 function whyNotLogged(runtime: Runtime, wanted: boolean): string {
   if (wanted)
-    return "refused calls do not appear in /dev/kmsg: it is closed to this user, or auditd takes them, or the kernel has no audit";
+    return "refused calls appear neither in the kernel's audit nor in /dev/kmsg: both are closed to this user, or the kernel has no audit";
   return logsDenied(runtime)
     ? "switched off by the driver's option `deniedCalls`"
     : `${runtime.name} ${runtime.version} cannot have them logged; crun can (apt install crun)`;

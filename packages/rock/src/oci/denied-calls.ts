@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
+import type { DeniedRecord } from "../host/audit-record.ts";
 import { CGROUP_PARENT } from "../host/cgroup.ts";
-import { callName, DeniedLog, type DeniedRecord } from "../host/denied-calls.ts";
+import { callName, DeniedLog, type DeniedTold } from "../host/denied-calls.ts";
 import { fromWallMs } from "../telemetry/clock.ts";
 import type { SandboxUsers } from "./sandbox-users.ts";
 
@@ -18,7 +19,8 @@ export interface DeniedCall {
   readonly executable: string;
   /** Its user, on the host. */
   readonly uid: number;
-  /** Refused calls, of whatever sandbox, that the kernel did not write down before this one. */
+  readonly source: DeniedTold["source"];
+  /** Records of the kernel's audit, refused calls of whatever sandbox or anything else, that were lost before this one. */
   readonly lost: number;
 }
 
@@ -27,19 +29,21 @@ interface Sandboxed {
   readonly users: SandboxUsers | undefined;
 }
 
-/** Tells whoever listens of refused calls of a driver's sandboxes. Owns its reading of the kernel's log, for as long as one listens. */
+/** Tells whoever listens of refused calls of a driver's sandboxes. Owns its reading of the kernel's audit, for as long as one listens. */
 export class DeniedCalls implements Disposable {
   readonly #sandboxes: () => Iterable<Sandboxed>;
   readonly #listeners = new Set<(call: DeniedCall) => void>();
   #log: DeniedLog | undefined;
+  /** Not told of yet, because what came since was nobody's of ours. */
+  #lost = 0;
 
   constructor(sandboxes: () => Iterable<Sandboxed>) {
     this.#sandboxes = sandboxes;
   }
 
-  /** Throws where the kernel's log cannot be read. */
+  /** Throws where neither the kernel's audit nor its log can be read. */
   listen(listener: (call: DeniedCall) => void): Disposable {
-    this.#log ??= new DeniedLog((record, lost) => this.#tell(record, lost));
+    this.#log ??= new DeniedLog((told) => this.#tell(told));
     this.#listeners.add(listener);
     return {
       [Symbol.dispose]: () => {
@@ -60,26 +64,31 @@ export class DeniedCalls implements Disposable {
     this.#listeners.clear();
   }
 
-  #tell(record: DeniedRecord, lost: number): void {
+  #tell({ record, source, lost: before }: DeniedTold): void {
+    this.#lost += before;
     const sandbox = this.#sandboxOf(record);
     if (sandbox === undefined) return;
+    const lost = this.#lost;
+    this.#lost = 0;
     const { pid, uid, command, executable } = record;
     const at = fromWallMs(record.wallMs);
     const call = callName(record.architecture, record.number);
     for (const listener of this.#listeners)
-      listener({ at, sandbox, call, pid, uid, command, executable, lost });
+      listener({ at, sandbox, call, pid, uid, command, executable, source, lost });
   }
 
   /** By its user, which is no other sandbox's and outlives the process in the record; without users of its own by its group. */
   #sandboxOf({ uid, pid }: DeniedRecord): string | undefined {
+    const all = [...this.#sandboxes()];
+    const owner = all.find(({ users }) => users !== undefined && isOf(users, uid));
+    const others = all.filter(({ users }) => users === undefined);
+    if (owner !== undefined || others.length === 0) return owner?.id;
     const group = groupOf(pid);
-    for (const { id, users } of this.#sandboxes()) {
-      if (users === undefined ? id === group : uid >= users.first && uid < users.first + users.size)
-        return id;
-    }
-    return undefined;
+    return others.find(({ id }) => id === group)?.id;
   }
 }
+
+const isOf = ({ first, size }: SandboxUsers, uid: number): boolean => uid >= first && uid < first + size;
 
 function groupOf(pid: number): string | undefined {
   try {

@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { AleError, policyAfter, type Telemetry } from "@ale/core";
 import { loseWanted, salvage } from "../evidence/salvage.ts";
 import { probeCgroups } from "../host/cgroup.ts";
-import { deniedCallsAreLogged } from "../host/denied-calls.ts";
+import { type DeniedTold, deniedCallsSource } from "../host/denied-calls.ts";
 import { defaultHome } from "../host/home.ts";
 import { Limiter } from "../host/limiter.ts";
 import { resolveImage } from "../image/image.ts";
@@ -72,7 +72,7 @@ export class OciDriver implements SandboxDriver {
   #opening: Promise<Opened> | undefined;
   /** Set as soon as there can be a sandbox. */
   #opened: Opened | undefined;
-  #logged: Promise<boolean> | false | undefined;
+  #denials: Promise<DeniedTold["source"] | undefined> | undefined;
   #closed: Promise<void> | undefined;
 
   constructor(options: OciDriverOptions = {}) {
@@ -84,16 +84,16 @@ export class OciDriver implements SandboxDriver {
 
   async capabilities(): Promise<Capabilities> {
     const { host, usersMissing } = await this.#ready();
-    this.#logged ??= host.logDenied
-      ? deniedCallsAreLogged(requireTool("perl", "tool-missing", "perl-base"))
-      : false;
+    this.#denials ??= host.logDenied
+      ? deniedCallsSource(requireTool("perl", "tool-missing", "perl-base"))
+      : Promise.resolve(undefined);
     const network = (await host.networks?.findings()) ?? ONLY_NONE;
-    return capabilityRecord(host, { usersMissing, network, logged: await this.#logged });
+    return capabilityRecord(host, { usersMissing, network, denials: await this.#denials });
   }
 
   /**
-   * Tells of system calls that filters of sandboxes of this driver refuse, where `capabilities().trace` has `kernel-log`. The kernel drops
-   * what comes too fast.
+   * Tells of system calls that filters of sandboxes of this driver refuse, where `capabilities().trace` has `audit` or `kernel-log`. The
+   * second drops what comes too fast; either counts what is lost.
    */
   onDeniedCall(listener: (call: DeniedCall) => void): Disposable {
     return this.#denied.listen(listener);

@@ -35,13 +35,13 @@ const countersOf = (host: Host, tracer: Tracer): CgroupSources => ({
 export interface TelemetryFindings {
   /** There are control groups that we may write. */
   readonly groups: boolean;
-  /** Whether refused calls were found in the kernel's log. */
-  readonly logged: boolean;
+  /** Where refused calls were found. */
+  readonly denials: "audit" | "kernel-log" | undefined;
   readonly network: Capabilities["network"];
 }
 
-/** What there is, and why the rest is missing. That of the kernel's log is told as `trace`. */
-export function telemetrySources({ logged, network, groups }: TelemetryFindings): {
+/** What there is, and why the rest is missing. That of refused calls is told as `trace`. */
+export function telemetrySources({ denials, network, groups }: TelemetryFindings): {
   readonly sources: readonly TelemetrySource[];
   readonly arguments: Capabilities["arguments"];
   readonly weaker: Capabilities["weaker"];
@@ -54,7 +54,7 @@ export function telemetrySources({ logged, network, groups }: TelemetryFindings)
     sources: [
       ...(gateway ? NETWORK_SOURCES : []),
       ...(untraced === undefined ? (["tracefs"] as const) : []),
-      ...(logged ? (["kernel-log"] as const) : []),
+      ...(denials === undefined ? [] : [denials]),
       ...(groups ? (["cgroup"] as const) : []),
       ...(findTool("nvidia-smi") === undefined ? [] : (["gpu"] as const)),
       "files",

@@ -22,7 +22,7 @@ export interface Capabilities {
   readonly quota: readonly ("tmpfs" | "loop" | "project" | "engine" | "none")[];
   readonly network: readonly NetworkPolicy["mode"][];
   /** Where system calls that were refused can be read. */
-  readonly trace: readonly ("kernel-log" | "tracefs")[];
+  readonly trace: readonly ("audit" | "kernel-log" | "tracefs")[];
   /** What `Sandbox.onTelemetry` tells of; `weaker` says why a source is missing. */
   readonly telemetry: readonly TelemetrySource[];
   /**

@@ -115,24 +115,25 @@ export class TelemetryHub implements Disposable {
   tell(record: Telemetry): void {
     const followed = record.sandbox === null ? undefined : this.#followed.get(record.sandbox);
     if (followed === undefined) return;
+    const admitted = followed.pacing.admit(record, telemetryNow());
+    if (admitted !== undefined) this.#complete(followed, admitted);
+  }
+
+  /** What is left out must cost nothing more. */
+  #complete(followed: Followed, record: Telemetry): void {
     const helper = canBeCompleted(record)
       ? this.#collectors.find((collector) => collector.enrich !== undefined)
       : undefined;
     if (helper?.enrich === undefined) {
-      this.#admit(followed, withProcess(record));
+      deliver(followed, withProcess(record));
       return;
     }
     const done = helper.enrich(record).then(
-      (completed) => this.#admit(followed, withProcess(completed)),
-      () => this.#admit(followed, record),
+      (completed) => deliver(followed, withProcess(completed)),
+      () => deliver(followed, record),
     );
     followed.pending.add(done);
     void done.finally(() => followed.pending.delete(done));
-  }
-
-  #admit(followed: Followed, record: Telemetry): void {
-    const admitted = followed.pacing.admit(record, telemetryNow());
-    if (admitted !== undefined) deliver(followed, withShell(admitted, followed.sandbox.shells()));
   }
 
   /** Resolves when everything that happened in a sandbox before the call was told, as far as there is anybody to tell. */
@@ -142,7 +143,8 @@ export class TelemetryHub implements Disposable {
     const following = [...this.#working.values()].filter((working) => working.following.has(id));
     await Promise.all(following.map(({ collector }) => collector.drain(id)));
     await Promise.all(followed.pending);
-    flush(followed);
+    this.#flush(followed);
+    await Promise.all(followed.pending);
   }
 
   /** What `work` does to the sandbox from outside is not told as the sandbox's doing. */
@@ -152,7 +154,11 @@ export class TelemetryHub implements Disposable {
   }
 
   #flushAll(): void {
-    for (const followed of this.#followed.values()) flush(followed);
+    for (const followed of this.#followed.values()) this.#flush(followed);
+  }
+
+  #flush(followed: Followed): void {
+    for (const record of followed.pacing.flush()) this.#complete(followed, record);
   }
 
   /** Ends all collecting. Listeners are told nothing more. */
@@ -160,10 +166,6 @@ export class TelemetryHub implements Disposable {
     this.#followed.clear();
     this.#stop();
   }
-}
-
-function flush(followed: Followed): void {
-  for (const record of followed.pacing.flush()) deliver(followed, record);
 }
 
 const wants = ({ sources }: Listening, kind: CollectorKind): boolean =>
@@ -195,7 +197,8 @@ function withShell(record: Telemetry, shells: readonly ProcessStart[]): Telemetr
   return shell === undefined ? record : { ...record, process: { ...process, shell: shell.pid } };
 }
 
-function deliver({ listeners }: Followed, record: Telemetry): void {
+function deliver({ sandbox, listeners }: Followed, completed: Telemetry): void {
+  const record = withShell(completed, sandbox.shells());
   for (const { tell, sources } of listeners) {
     if (sources?.has(record.source) === false) continue;
     try {

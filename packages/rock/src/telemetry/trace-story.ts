@@ -110,8 +110,8 @@ export class TraceStory {
     const known = this.#processOf(record);
     if (known === undefined || known.sandbox !== record.sandbox) return record;
     const seen = record.process;
-    // The kernel's log tells a name that the program chose, no command line.
-    const command = record.source === "kernel-log" ? undefined : commandLineOf(seen);
+    // The kernel's audit tells a name that the program chose, no command line.
+    const command = record.kind === "syscall.denied" ? undefined : commandLineOf(seen);
     this.#tree.learn(known, { exe: seen?.exe, command });
     return { ...record, process: merged(seen, this.#tree.describe(known, command)) };
   }

@@ -20,7 +20,7 @@ export const CapabilitiesView = z
     enforces: z.object({ cpu: z.boolean(), memory: z.boolean(), pids: z.boolean(), disk: z.boolean() }),
     quota: z.array(z.enum(["tmpfs", "loop", "project", "engine", "none"])),
     network: z.array(z.enum(["none", "allowlist", "gateway-only", "open"])),
-    trace: z.array(z.enum(["kernel-log", "tracefs"])),
+    trace: z.array(z.enum(["audit", "kernel-log", "tracefs"])),
     telemetry: z.array(TelemetrySource),
     arguments: z.enum(["kernel", "proc", "none"]),
     checkpoint: z.enum(["layers", "commit", "none"]),

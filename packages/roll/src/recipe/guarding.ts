@@ -41,7 +41,14 @@ function refuseContradictions(
 }
 
 /** What costs a rollout next to nothing: benchmarks/loop/watched.ts. The others look at every program, file or counter. */
-const DEFAULT_COLLECTORS: readonly TelemetrySource[] = ["nflog", "sink", "dns", "proxy", "kernel-log"];
+const DEFAULT_COLLECTORS: readonly TelemetrySource[] = [
+  "nflog",
+  "sink",
+  "dns",
+  "proxy",
+  "audit",
+  "kernel-log",
+];
 
 /** Who is waited for, for how long. */
 export type Approvers = (timeoutMs: number) => Approver;
