@@ -30,8 +30,11 @@ export class ActIndex<A extends Act> {
     return [...new Set(lists.flatMap((list) => list.between(fromMs, toMs)))];
   }
 
-  /** How many those are, at least; they are not looked at. */
+  /** How many those are, at least: at its address where there are any. They are not looked at. */
   count(alarm: OutsideAlarm, fromMs: number, toMs: number): number {
+    const there = alarm.toIp === null ? undefined : this.#lists.get(`ip ${alarm.toIp}`);
+    const count = there?.count(fromMs, toMs) ?? 0;
+    if (count > 0) return count;
     return this.#listsOf(alarm).reduce((most, list) => Math.max(most, list.count(fromMs, toMs)), 0);
   }
 
@@ -49,7 +52,8 @@ export class ActIndex<A extends Act> {
       ["pid", alarm.pid],
       ["program", program],
       ["path", alarm.path],
-      ["port", alarm.toPort],
+      // Many acts have a port in common: it is looked for where nothing says more of the place.
+      ["port", alarm.toIp === null && alarm.host === null ? alarm.toPort : null],
       ...alarm.containers.flatMap((name) => this.#sandboxesNamed(name).map((id) => ["sandbox", id] as const)),
     ] as const;
     // An act whose address is known is found by it alone.

@@ -54,7 +54,7 @@ export interface SensorClock {
 /** Alarms that are asked about the clock; the others are taken to be as the nearest of these. */
 const MOST_ASKED = 4_096;
 /** An alarm that more acts than this could explain is asked only where few others are. */
-const MOST_EXPLANATIONS = 512;
+const MOST_EXPLANATIONS = 128;
 const FEW = 8;
 const COMMON_ASKED = 128;
 /** Alarms of one connection tell the same. */

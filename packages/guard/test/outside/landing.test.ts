@@ -97,6 +97,18 @@ describe("an alarm lands on the chunk that caused it", () => {
     expect(landings[0]!.candidates[0]!.confidence).toBeGreaterThan(0.95);
   });
 
+  it("by its address, however much goes to other places at the same port", () => {
+    const acts = [
+      act({ at: T0, chunk: 3, ip: "198.51.100.7", port: 443 }),
+      // The sandbox's own side of connections through the gateway: names, and no addresses.
+      ...Array.from({ length: 200 }, (_, i) =>
+        act({ at: T0 + (i - 100) * 100, episode: `ep_${i}`, host: `h${i}.example`, port: 443 }),
+      ),
+    ];
+    const { landings } = landAlarms([alarm({ at: T0 + 200, toIp: "198.51.100.7", toPort: 443 })], acts);
+    expect(landings[0]!.candidates).toMatchObject([{ act: { chunk: 3 }, confidence: expect.closeTo(1, 1) }]);
+  });
+
   it("within a connection that lasted, not only at its beginning", () => {
     const acts = [act({ at: T0, durationMs: 600_000, ip: "198.51.100.7", port: 443 })];
     const alarms = [alarm({ at: T0 + 300_000, toIp: "198.51.100.7", toPort: 443 })];
