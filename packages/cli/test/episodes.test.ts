@@ -159,10 +159,25 @@ describe("ale episodes show", () => {
 });
 
 describe("ale episodes verify", () => {
-  it("passes over intact logs, sealed or not", async () => {
-    const outcome = await ale(await homeWithEpisodes(), "episodes", "verify", "--json");
+  it("passes over intact logs, and calls none whole that is not sealed", async () => {
+    const home = await homeWithEpisodes();
+    const outcome = await ale(home, "episodes", "verify", "--json");
     expect(outcome.exitCode).toBe(EXIT.ok);
-    expect(outcome.json()).toMatchObject({ ok: true, logs: 3, intact: 3, sealed: 2, broken: [] });
+    const unsealed = [{ episode: "ep_bbb3", lines: expect.any(Number) }];
+    expect(outcome.json()).toMatchObject({ ok: true, logs: 3, intact: 3, sealed: 2, unsealed, broken: [] });
+    expect(outcome.stderr).toContain("2 whole, 1 not sealed (the end may be missing), 0 broken");
+    expect((await ale(home, "episodes", "verify", "--sealed")).exitCode).toBe(EXIT.failed);
+  });
+
+  it("says in words what is wrong with a line that is none", async () => {
+    const home = await temporaryHome();
+    const path = await recordEpisode(home, "run", { id: "ep_x" });
+    await writeFile(path, '{"v":1,"seq":"x","event":{}}\n');
+    const { stdout } = await ale(home, "episodes", "verify", path);
+    expect(stdout).toContain(
+      'not a line of an episode log: "seq" is a text, not a number; "t" is missing; "at" is missing',
+    );
+    expect(stdout).toContain("and 3 more");
   });
 
   it("names the first broken line of a changed log and exits 1", async () => {

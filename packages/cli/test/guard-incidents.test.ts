@@ -17,7 +17,7 @@ import {
 import { sinceMs } from "../src/commands/guard-incidents.ts";
 import { EXIT } from "../src/exit-codes.ts";
 import { attachmentOf } from "../src/report/evidence.ts";
-import { ale, ROUND, temporaryHome } from "./support.ts";
+import { ale, ROUND, recordEpisode, temporaryHome } from "./support.ts";
 
 /** A log on disk, as its run would have left it. */
 async function record(
@@ -315,7 +315,7 @@ describe("ale guard verify", () => {
     };
     await witnessed(head);
     expect((await findings(home, json)).found).toMatchObject({ witness: "holds" });
-    expect((await findings(home, id)).found).toEqual({ chain: "holds", witness: "holds" });
+    expect((await findings(home, id)).found).toEqual({ chain: "holds", seal: "holds", witness: "holds" });
     await witnessed("0".repeat(64));
     expect(await findings(home, json)).toMatchObject({ exitCode: EXIT.failed, found: { witness: "fails" } });
   });
@@ -346,6 +346,25 @@ describe("ale guard verify", () => {
     expect(all[0]!.detail).toMatch(/line 6 is broken \(bad-hash\)/);
     await writeFile(path, text.slice(0, -20));
     expect((await findings(home, path)).all[0]!.detail).toContain("is torn");
+  });
+
+  it("never calls a log whole whose seal was cut off", async () => {
+    const home = await temporaryHome();
+    const path = await recordEpisode(home, "run", { id: "ep_x" });
+    expect((await findings(home, path)).found).toMatchObject({ chain: "holds", seal: "holds" });
+    const lines = (await readFile(path, "utf8")).trimEnd().split("\n");
+    await writeFile(path, `${lines.slice(0, -1).join("\n")}\n`);
+    const outcome = await ale(home, "guard", "verify", path);
+    expect(outcome.exitCode).toBe(EXIT.ok);
+    expect(outcome.stdout).toMatch(
+      /^open +seal +not sealed: the end may be missing, .*; its last line is a verdict of 20/m,
+    );
+    expect(outcome.stdout).toMatch(
+      /^what is there holds; it is not sealed, so that its end may be missing$/m,
+    );
+    const strict = await ale(home, "guard", "verify", path, "--sealed", "--json");
+    expect(strict.exitCode).toBe(EXIT.failed);
+    expect(strict.json()).toMatchObject({ ok: false, sealed: false });
   });
 });
 

@@ -18,6 +18,7 @@ export * from "./profile.ts";
 export * from "./random.ts";
 export * from "./response.ts";
 export * from "./result.ts";
+export * from "./schema-fault.ts";
 export * from "./severity.ts";
 export * from "./suggest.ts";
 export * from "./telemetry.ts";

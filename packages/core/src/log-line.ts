@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { canonicalJson, sha256 } from "./canonical-json.ts";
 import { Event } from "./event.ts";
+import { schemaFault } from "./schema-fault.ts";
 
 /**
  * The line format of an episode log, "ale/log@1". A log is UTF-8 text; a line is what ends in "\n". Each line is the canonical
@@ -108,8 +109,8 @@ export function decodeLine(bytes: Uint8Array, chain: ChainState): DecodedLine {
   }
   try {
     raw = JSON.parse(text);
-  } catch (error) {
-    return fault("bad-json", String(error));
+  } catch {
+    return fault("bad-json", "the line is not JSON");
   }
   const version = (raw as { v?: unknown } | null)?.v;
   if (typeof version === "number" && version !== LOG_VERSION)
@@ -118,7 +119,8 @@ export function decodeLine(bytes: Uint8Array, chain: ChainState): DecodedLine {
       `the line is in format version ${version}; this program reads ${LOG_FORMAT}`,
     );
   const parsed = Line.safeParse(raw);
-  if (!parsed.success) return fault("bad-line", z.prettifyError(parsed.error));
+  if (!parsed.success)
+    return fault("bad-line", `not a line of an episode log: ${schemaFault(parsed.error, raw)}`);
   const { hash, ...body } = raw as z.infer<typeof Line>;
   const integrity = integrityFault(text, raw, body, hash);
   if (integrity) return integrity;
@@ -137,7 +139,10 @@ function integrityFault(text: string, raw: unknown, body: unknown, hash: string)
     return canonicalJson(raw) === text ? null : fault("not-canonical", "the value is right but not its text");
   } catch (error) {
     // JSON text can say what no writer here writes: 1e999 reads as infinity, and nesting can exceed the stack.
-    return fault("not-canonical", String(error));
+    return fault(
+      "not-canonical",
+      `it has no canonical form: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
 }
 
@@ -146,7 +151,8 @@ function decodeEvent(envelope: Envelope, raw: UnknownEvent): DecodedLine {
   if (!KNOWN_TYPES.has(raw.type)) return { ok: true, entry: { ...envelope, known: false, event: raw }, next };
   // A known event that does not fit its schema is refused: skipping an alert would make an episode look clean.
   const parsed = Event.safeParse(raw);
-  if (!parsed.success) return fault("bad-event", z.prettifyError(parsed.error));
+  if (!parsed.success)
+    return fault("bad-event", `not a sound "${raw.type}": ${schemaFault(parsed.error, raw)}`);
   if (parsed.data.type === "episode.seal" && parsed.data.events !== envelope.seq)
     return fault("bad-seal", `the seal counts ${parsed.data.events} events, the log has ${envelope.seq}`);
   return { ok: true, entry: { ...envelope, known: true, event: withUnknownFields(raw, parsed.data) }, next };

@@ -1,6 +1,13 @@
 import { gunzipSync } from "node:zlib";
-import { canonicalJson, type DecodedLine, decodeLine, GENESIS, scanLogBytes, sha256 } from "@ale/core";
-import { z } from "zod";
+import {
+  canonicalJson,
+  type DecodedLine,
+  decodeLine,
+  GENESIS,
+  scanLogBytes,
+  schemaFault,
+  sha256,
+} from "@ale/core";
 import { EvidenceBundle } from "./evidence.ts";
 import { incidentsOf } from "./incidents.ts";
 import { type AlarmLine, LedgerEvent, standingAlarms } from "./outside/ledger.ts";
@@ -24,7 +31,7 @@ export function readBundle(value: unknown): ReadBundle {
   const parsed = EvidenceBundle.safeParse(value);
   return parsed.success
     ? { ok: true, bundle: parsed.data }
-    : { ok: false, why: z.prettifyError(parsed.error) };
+    : { ok: false, why: `it is no evidence bundle: ${schemaFault(parsed.error, value)}` };
 }
 
 /**
@@ -36,6 +43,7 @@ export function checkBundle(bundle: EvidenceBundle, raw: unknown = bundle): Find
     digestFinding(raw as EvidenceBundle),
     linesFinding(bundle),
     headFinding(bundle),
+    sealFinding(bundle),
     ...fullFindings(bundle),
     ...alarmFindings(bundle),
   ];
@@ -96,6 +104,15 @@ function headFinding({ log, chain, lines }: EvidenceBundle): Finding {
     "head",
     `${log.sealed ? "sealed" : "not sealed"}, ${log.events} lines, ${log.head.slice(0, 16)}…`,
   );
+}
+
+/** A chain that holds says nothing of lines that were cut off behind it. */
+function sealFinding({ log }: EvidenceBundle): Finding {
+  const what = "seal";
+  if (log.sealed) return holds(what, "the log was sealed when this was made: nothing came after");
+  const detail =
+    "the log was not sealed when this was made: the episode still ran, was killed, or its end was cut off";
+  return { result: "open", what, detail };
 }
 
 function fullFindings(bundle: EvidenceBundle): Finding[] {

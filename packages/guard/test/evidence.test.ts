@@ -34,6 +34,7 @@ describe("a bundle", () => {
     expect(results(bundle)).toEqual({
       digest: "holds",
       lines: "holds",
+      seal: "holds",
       head: "holds",
       "whole log": "holds",
       story: "holds",

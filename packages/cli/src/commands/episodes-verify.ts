@@ -2,17 +2,22 @@ import { type LogScan, scanEpisodeLog } from "@ale/core";
 import { defineUsage, parseArguments } from "../args.ts";
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
+import { printable } from "../printable.ts";
 import { type EpisodeFile, episodeFiles, findEpisode } from "../runs.ts";
+import { lastWritten, SEALED } from "../seal.ts";
 import { contradiction, goneEpisodes, type Witness, witnessesOf } from "../witnesses.ts";
 
 const usage = defineUsage({
   positionals: "[EPISODE...]",
-  options: { run: { type: "string", value: "NAME", help: "only the episodes of this run" } },
+  options: {
+    run: { type: "string", value: "NAME", help: "only the episodes of this run" },
+    sealed: SEALED,
+  },
   notes: `
 Reads every line of every log, recomputes its hash and its place in the chain, and names the first broken line of each
 broken log. Then it compares with what each run's state says: an episode that was learnt from or evaluated must still be there,
-sealed, and end with the same hash. Without EPISODE all of them. Exits 1 when a log is broken or gone. A log that is not sealed is not broken: it may be
-running, or was cut off and goes on when its run does.`,
+sealed, and end with the same hash. Without EPISODE all of them. Exits 1 when a log is broken or gone. A log that is not sealed is not
+broken and not whole: its episode may still run, may have been killed, or its end was cut off. Each is named, and is a failure with --sealed.`,
 });
 
 interface Fault {
@@ -31,6 +36,7 @@ export const episodesVerify: Action = {
         : await Promise.all(positionals.map((word) => findEpisode(io.home, word, values.run)));
     const witnesses = await witnessesOf(io.home, values.run);
     const broken: (Fault & { readonly episode: string; readonly path: string })[] = [];
+    const unsealed: { readonly episode: string; readonly path: string; readonly lines: number }[] = [];
     let sealed = 0;
     let events = 0;
     for (const [i, file] of files.entries()) {
@@ -41,11 +47,15 @@ export const episodesVerify: Action = {
       const fault = faultOf(scan, file, witnesses.get(file.path));
       if (fault === null) {
         if (scan.log.sealed) sealed++;
+        else {
+          unsealed.push({ episode: file.id, path: file.path, lines: scan.log.entries.length });
+          io.print(`${io.paint("yellow", "unsealed")} ${file.path}: ${lastWritten(scan.log)}`);
+        }
         continue;
       }
       broken.push({ episode: file.id, path: file.path, ...fault });
       io.print(`${io.paint("red", "broken")} ${file.path}, line ${fault.line}: ${fault.reason}`);
-      io.print(`       ${fault.detail}`);
+      io.print(`       ${printable(fault.detail)}`);
     }
     const intact = files.length - broken.length;
     for (const { id, path, run } of positionals.length === 0 ? goneEpisodes(witnesses) : []) {
@@ -53,10 +63,11 @@ export const episodesVerify: Action = {
       io.print(`${io.paint("red", "gone")}   ${path}: run ${run} used this episode`);
     }
     io.print(
-      `${files.length} logs, ${events} events: ${intact} intact (${sealed} of them sealed), ${broken.length} broken or gone`,
+      `${files.length} logs, ${events} events: ${sealed} whole, ${unsealed.length} not sealed${unsealed.length > 0 ? " (the end may be missing)" : ""}, ${broken.length} broken or gone`,
     );
-    io.result({ ok: broken.length === 0, logs: files.length, events, intact, sealed, broken });
-    return broken.length > 0 ? EXIT.failed : EXIT.ok;
+    const ok = broken.length === 0 && !(values.sealed && unsealed.length > 0);
+    io.result({ ok, logs: files.length, events, intact, sealed, unsealed, broken });
+    return ok ? EXIT.ok : EXIT.failed;
   },
 };
 

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
-import { AleError, scanEpisodeLog } from "@ale/core";
+import { AleError, type EpisodeLog, scanEpisodeLog } from "@ale/core";
 import { checkBundle, compareWithLog, type EvidenceBundle, type Finding, readBundle } from "@ale/guard";
 import { alarmFile } from "../alarms.ts";
 import { defineUsage, parseArguments } from "../args.ts";
@@ -12,6 +12,7 @@ import type { Io } from "../io.ts";
 import { printable } from "../printable.ts";
 import { attachmentOf, renderEvidence } from "../report/evidence.ts";
 import { findEpisode } from "../runs.ts";
+import { lastWritten, SEALED } from "../seal.ts";
 import { contradiction, witnessesOf } from "../witnesses.ts";
 
 /** `ale guard verify`: a log against its own chain, or a bundle against itself and the log that it came from. */
@@ -24,11 +25,13 @@ const usage = defineUsage({
       value: "FILE",
       help: "compare a bundle with this log (default: the episode of that name here)",
     },
+    sealed: SEALED,
   },
   notes: `
 TARGET is a bundle (.html, .json), a log (.jsonl), or the id of an incident or an episode; without one, the log of imported alarms. Of a log the
 first broken line is named, with why; then the run's state is asked whether it is the log that the run used. Of a bundle every step is told:
-holds, fails, or open where what is at hand cannot say. Exits 1 when a step fails.`,
+holds, fails, or open where what is at hand cannot say. Exits 1 when a step fails. A log without a seal is open: whether its end is missing, or the
+episode still runs or was killed, a chain does not tell. It is said, and is a failure with --sealed.`,
 });
 
 export const guardVerify: Action = {
@@ -42,16 +45,21 @@ export const guardVerify: Action = {
       ? await verifyBundle(target, values.log, io)
       : await verifyLog(await logPath(target, io, signal), io);
     for (const finding of findings) sayFinding(finding, io);
-    const ok = findings.every(({ result }) => result !== "fails");
+    const holds = findings.every(({ result }) => result !== "fails");
+    const seal = findings.find(({ what }) => what === "seal")?.result;
+    const unsealed = seal === "open";
     const open = findings.some(({ result }) => result === "open");
     io.print(
-      !ok
+      !holds
         ? io.paint("red", "it does not hold")
-        : open
-          ? "what can be checked here holds"
-          : io.paint("green", "all of it holds"),
+        : unsealed
+          ? io.paint("yellow", "what is there holds; it is not sealed, so that its end may be missing")
+          : open
+            ? "what can be checked here holds"
+            : io.paint("green", "all of it holds"),
     );
-    io.result({ ok, target: resolve(target), findings });
+    const ok = holds && !(values.sealed && unsealed);
+    io.result({ ok, target: resolve(target), sealed: seal === undefined ? null : !unsealed, findings });
     return ok ? EXIT.ok : EXIT.failed;
   },
 };
@@ -92,13 +100,22 @@ async function verifyLog(path: string, io: Io): Promise<Finding[]> {
         detail: `${path}, line ${log.entries.length + 1} is torn: ${log.tornBytes} bytes without a newline, being written or cut off by a crash`,
       },
     ];
-  const state = log.sealed ? "sealed" : "not sealed";
   const chain: Finding = {
     result: "holds",
     what,
-    detail: `${log.entries.length} lines, ${state}, last hash ${log.head}`,
+    detail: `${log.entries.length} lines, last hash ${log.head}`,
   };
-  return [chain, ...(await witnessFinding(path, log, io))];
+  return [chain, ...sealFinding(path, log, io), ...(await witnessFinding(path, log, io))];
+}
+
+/** A line cut off at the end leaves a sound chain: only the seal says that there was no more. The log of alarms only ever grows. */
+function sealFinding(path: string, log: EpisodeLog, io: Io): Finding[] {
+  const what = "seal";
+  if (path === alarmFile(io.home)) return [];
+  if (log.sealed)
+    return [{ result: "holds", what, detail: "the last line seals it: nothing is missing behind it" }];
+  const detail = `not sealed: the end may be missing, or the episode still runs or was killed; ${lastWritten(log)}`;
+  return [{ result: "open", what, detail }];
 }
 
 async function witnessFinding(
