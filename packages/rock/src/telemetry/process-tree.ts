@@ -114,7 +114,10 @@ export class ProcessTree {
    */
   exec(event: TraceEvent & { readonly type: "exec" }, passing: boolean): Known | undefined {
     const { task, before, path, facts } = event;
-    const known = this.#tasks.get(task) ?? this.#tasks.get(before) ?? this.#adopt(task);
+    // What the rest of the host starts is no reason to read about it.
+    const outside = facts?.level === 0;
+    const known =
+      this.#tasks.get(task) ?? this.#tasks.get(before) ?? (outside ? undefined : this.#adopt(task));
     if (known === undefined) return undefined;
     if (before !== task) this.#tasks.delete(before);
     this.#tasks.set(task, known);

@@ -42,6 +42,7 @@ const reader = new TraceReader(directory, formats);
 const execs = queue === undefined ? undefined : new ExecReader(queue);
 /** What was asked, with the time until which the trace must have been read before it is answered. */
 const asked: { readonly at: number; readonly answer: () => void }[] = [];
+const nowNs = (): number => Number(process.hrtime.bigint());
 const onClock = (ns: number): number => fromMonotonicMs(ns / 1e6);
 const tell = (message: FromTracer): void => port.postMessage(message);
 let on = false;
@@ -56,16 +57,18 @@ function hurry(): void {
 }
 
 /** Before each reading: what was asked before something happened is heard before it is told. */
-function listen(now: number): boolean {
+function listen(): boolean {
   for (;;) {
     const message = (receiveMessageOnPort(port) as { message: ToTracer } | undefined)?.message;
     if (message === undefined) return true;
     if (message.type === "end") return false;
-    hear(message, now);
+    hear(message);
   }
 }
 
-function hear(message: Exclude<ToTracer, { type: "end" }>, now: number): void {
+function hear(message: Exclude<ToTracer, { type: "end" }>): void {
+  // The one who asks has seen something already that happened before: a time of its record, read from another clock, may be too early for it.
+  const at = onClock(nowNs());
   switch (message.type) {
     case "on":
       on = true;
@@ -83,12 +86,12 @@ function hear(message: Exclude<ToTracer, { type: "end" }>, now: number): void {
       story.forget(message.sandbox);
       return;
     case "drain":
-      asked.push({ at: onClock(now), answer: () => tell({ type: "drained", id: message.id }) });
+      asked.push({ at, answer: () => tell({ type: "drained", id: message.id }) });
       return;
     case "enrich": {
       const { id, record } = message;
       const answer = (): void => tell({ type: "enriched", id, record: story.complete(record) });
-      asked.push({ at: Math.min(record.at, onClock(now)), answer });
+      asked.push({ at, answer });
       return;
     }
     default:
@@ -124,8 +127,8 @@ hurry();
 let [busyUntil, sweptAt] = [0, 0];
 for (;;) {
   const rung = Atomics.load(bell, 0);
-  const now = Number(process.hrtime.bigint());
-  if (!listen(now)) break;
+  if (!listen()) break;
+  const now = nowNs();
   if (read(now)) busyUntil = now + QUIET_MS * 1e6;
   if (now - sweptAt > SWEEP_MS * 1e6) {
     sweptAt = now;
