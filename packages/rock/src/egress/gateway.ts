@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { AleError, type NetworkPolicy, parseIp } from "@ale/core";
+import { SystemCallError } from "../host/native.ts";
 import { findTool } from "../host/tools.ts";
 import { type Account, newAccount } from "./account.ts";
 import { FakeAddresses } from "./fake-addresses.ts";
@@ -22,7 +23,7 @@ import { HOST_UPSTREAM, type ModelGateway, type Upstream } from "./upstream.ts";
 
 /** Two addresses a cable, the gateway's even, the sandbox's odd. RFC 2544 space, routed nowhere. */
 const FIRST_CABLE = 0xc6130000;
-const MOST_CABLES = 0x8000;
+export const MOST_CABLES = 0x8000;
 export const SANDBOX_NETWORK = "198.19.0.0/16";
 
 export interface GatewayOptions {
@@ -122,6 +123,15 @@ export class EgressGateway implements Disposable {
       throw new AleError("egress-full", `${MOST_CABLES} sandboxes have a network already`, {
         next: "end some of them",
       });
+    try {
+      return this.#plug(request, cable);
+    } catch (error) {
+      this.#free.unshift(cable);
+      throw error;
+    }
+  }
+
+  #plug(request: AttachRequest, cable: number): Attachment {
     const ours = FIRST_CABLE + 2 * cable;
     const [gateway, address] = [ipText(ours), ipText(ours + 1)];
     const name = `${CABLE_PREFIX}${cable}`;
@@ -147,8 +157,9 @@ export class EgressGateway implements Disposable {
       this.#netlink.up(index);
       plugIn(theirs, ours);
     } catch (error) {
-      this.#forget(guest, address, cable);
-      this.#netlink.remove(index);
+      this.#guests.delete(address);
+      this.#byInterface.delete(index);
+      this.#removeIfThere(index);
       throw error;
     }
     return {
@@ -162,6 +173,15 @@ export class EgressGateway implements Disposable {
         await netlink.removeAside(index);
       },
     };
+  }
+
+  /** A cable goes with either of its ends. */
+  #removeIfThere(index: number): void {
+    try {
+      this.#netlink.remove(index);
+    } catch (error) {
+      if (!(error instanceof SystemCallError) || error.code !== "ENODEV") throw error;
+    }
   }
 
   #setPolicy(guest: Guest, policy: NetworkPolicy, endOpen: boolean): void {

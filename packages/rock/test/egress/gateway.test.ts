@@ -2,10 +2,10 @@ import { execFile } from "node:child_process";
 import { createServer as createWeb, type Server } from "node:http";
 import { connect, createServer, type Server as TcpServer } from "node:net";
 import { promisify } from "node:util";
-import type { Telemetry } from "@ale/core";
+import type { AleError, Telemetry } from "@ale/core";
 import { NetworkPolicy } from "@ale/core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Attachment, EgressGateway } from "../../src/egress/gateway.ts";
+import { type Attachment, EgressGateway, MOST_CABLES } from "../../src/egress/gateway.ts";
 import { BURST, NEW_CONNECTIONS_PER_SECOND } from "../../src/egress/ruleset.ts";
 import { probeCgroups, processesOf } from "../../src/host/cgroup.ts";
 import { findTool } from "../../src/host/tools.ts";
@@ -301,6 +301,24 @@ describe.skipIf(why)(why === undefined ? suite("egress gateway") : `egress gatew
     const heard = of(one, "net.deny").filter(({ source }) => source === "proxy").length;
     expect(heard).toBeLessThanOrEqual(BURST + NEW_CONNECTIONS_PER_SECOND * Math.ceil(seconds));
     expect(of(one, "net.deny").some(({ net }) => net?.rule === "scan")).toBe(true);
+  });
+
+  it("has room for others, however many sandboxes ended before they were plugged in", async () => {
+    using own = await EgressGateway.open({ onRecord: () => {} });
+    const policy = NetworkPolicy.parse({ mode: "open" });
+    const gone = { sandbox: "gone", initPid: process.pid, pids: () => [], policy };
+    const refused = new Set<string>();
+    for (let i = 0; i < MOST_CABLES; i++)
+      try {
+        own.attach(gone);
+      } catch (error) {
+        refused.add((error as AleError).code);
+      }
+    expect([...refused]).toEqual(["sandbox-gone"]);
+    await using box = await sandbox();
+    const pids = () => processesOf(groups, box.id);
+    const { address } = own.attach({ sandbox: box.id, initPid: Math.min(...pids()), pids, policy });
+    expect(address).toMatch(/^198\.19\./);
   });
 
   it("lets nothing out once it is gone", async () => {
