@@ -1,6 +1,6 @@
 import type { Act } from "./act.ts";
 import type { OutsideAlarm } from "./alarm.ts";
-import { isSandbox, programOf } from "./likeness.ts";
+import { isSandbox, programsOf } from "./likeness.ts";
 
 /** Finds the acts that may be what an alarm tells of, by what both say and by time, without looking at the others. */
 export class ActIndex<A extends Act> {
@@ -44,13 +44,12 @@ export class ActIndex<A extends Act> {
   }
 
   #listsOf(alarm: OutsideAlarm): TimedList<A>[] {
-    const program = programOf(alarm);
     const facts = [
       ["host", alarm.host?.toLowerCase()],
       ["from", alarm.fromPort],
       ["source", alarm.toIp === null && alarm.toPort === null && alarm.host === null ? alarm.fromIp : null],
       ["pid", alarm.pid],
-      ["program", program],
+      ...programsOf(alarm).map((name) => ["program", name] as const),
       ["path", alarm.path],
       // Many acts have a port in common: it is looked for where nothing says more of the place.
       ["port", alarm.toIp === null && alarm.host === null ? alarm.toPort : null],
@@ -84,7 +83,7 @@ function keysOf(act: Act): string[] {
   add("from", act.fromPort);
   add("source", act.fromIp);
   add("pid", act.pid);
-  add("program", programOf(act));
+  for (const name of programsOf(act)) add("program", name);
   add("path", act.path);
   add("port", act.port);
   add("sandbox", act.sandbox);

@@ -53,8 +53,9 @@ function programLikeness(alarm: OutsideAlarm, act: Act): number {
     if (Math.min(theirs.length, ours.length) >= 60 && (theirs.startsWith(ours) || ours.startsWith(theirs)))
       return 12;
   }
-  const [theirs, ours] = [programOf(alarm), programOf(act)];
-  return theirs === null || ours === null ? 1 : theirs === ours ? 3 : 0.2;
+  const [theirs, ours] = [programsOf(alarm), programsOf(act)];
+  if (theirs.length === 0 || ours.length === 0) return 1;
+  return theirs.some((name) => ours.includes(name)) ? 3 : 0.2;
 }
 
 /** Falco has the bare name of a program before its arguments, where others have its path. */
@@ -63,8 +64,10 @@ function plainCommand(command: string): string {
   return [basename(program), ...rest].join(" ");
 }
 
-/** The kernel's name of a program has 15 characters. */
-export function programOf({ program, command }: Pick<Act, "program" | "command">): string | null {
-  const word = program ?? command?.trim().split(/\s+/)[0] ?? null;
-  return word === null || word === "" ? null : basename(word).replace(/^-/, "").slice(0, 15);
+/** Names that a program goes by: of its file, which links may lead to, and what it was called. The kernel's have 15 characters. */
+export function programsOf({ program, command }: Pick<Act, "program" | "command">): readonly string[] {
+  const words = [program, command?.trim().split(/\s+/)[0]].flatMap((word) =>
+    word === null || word === undefined || word === "" ? [] : [basename(word).replace(/^-/, "").slice(0, 15)],
+  );
+  return [...new Set(words)];
 }

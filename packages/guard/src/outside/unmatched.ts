@@ -2,7 +2,7 @@ import type { Act } from "./act.ts";
 import type { ActIndex } from "./act-index.ts";
 import type { OutsideAlarm } from "./alarm.ts";
 import { explanationsAnywhere, gapOf } from "./explanation.ts";
-import { programOf } from "./likeness.ts";
+import { programsOf } from "./likeness.ts";
 
 /** Why an alarm is nobody's. */
 export interface Unmatched {
@@ -50,7 +50,7 @@ export function whyUnmatched<A extends Act>(
 /** What can be compared; null where nothing can. */
 function factsText(alarm: OutsideAlarm): string | null {
   const to = [alarm.toIp ?? alarm.host, alarm.toPort].filter((part) => part !== null).join(":");
-  const program = programOf(alarm);
+  const [program = null] = programsOf(alarm);
   const facts = [
     ...(to === "" ? [] : [`a connection to ${to}`]),
     ...(alarm.command === null && program === null

@@ -287,6 +287,11 @@ describe("an alarm of a host's monitor, which names no address", () => {
       "ep_a",
     ],
     ["by program and container", { containers: ["sb_77cc12"], program: "nc" }, "ep_b"],
+    [
+      "by what it was called, whatever file that leads to",
+      { program: "/usr/bin/nc.openbsd", command: "nc -l 9", containers: ["sb_77cc12"] },
+      "ep_b",
+    ],
     ["not by a command that two ran at once", { command: "nc -lvp 4444" }, undefined],
     ["by a command and its time", { command: "nc -lvp 4444", at: T0 - 899_990 }, "ep_c"],
   ])("lands %s", (_, more, lands) => {
