@@ -1,5 +1,6 @@
 import { type LogEntry, lineTimeMs, type Telemetry, type TelemetryProcess } from "@ale/core";
 import { type Act, NO_NETWORK } from "./act.ts";
+import { addressOf } from "./alarm.ts";
 
 /** What an episode did that somebody outside may have noticed, read from its log: one act a connection or question, twice where it was seen from two sides. */
 export interface RecordedAct extends Act {
@@ -76,7 +77,7 @@ function sidesOf(connection: Records): RecordedAct[] {
     at: Math.min(...begins),
     durationMs: net.durationMs ?? 0,
     protocol: dns === undefined ? (net.protocol ?? null) : "udp",
-    ip: net.ip ?? null,
+    ip: addressOf(net.ip),
     port: net.port ?? (dns === undefined ? null : 53),
     host: net.host ?? dns?.name ?? null,
     fromIp: null,
@@ -87,7 +88,10 @@ function sidesOf(connection: Records): RecordedAct[] {
   if (net.upstream === undefined) return [inside];
   // A host's own monitor sees the sandbox's side, a firewall beyond the gateway the connection that was dialled for it.
   const { ip, port, sourceIp, sourcePort } = net.upstream;
-  return [inside, { ...inside, ip, port, fromIp: sourceIp ?? null, fromPort: sourcePort ?? null }];
+  return [
+    inside,
+    { ...inside, ip: addressOf(ip), port, fromIp: addressOf(sourceIp), fromPort: sourcePort ?? null },
+  ];
 }
 
 /** What a program does later falls within the call that started it, as far as that is known. */

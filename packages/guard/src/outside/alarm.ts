@@ -1,4 +1,4 @@
-import type { Severity } from "@ale/core";
+import { parseIp, type Severity } from "@ale/core";
 
 /** An alarm of somebody else's system, in one shape: a firewall's, an intrusion detector's, a host monitor's. */
 export interface OutsideAlarm {
@@ -102,6 +102,16 @@ const PROTOCOLS: Readonly<Record<string, OutsideAlarm["protocol"]>> = {
 export function protocolOf(value: unknown): OutsideAlarm["protocol"] {
   if (value === undefined || value === null || value === "-" || value === "") return null;
   return PROTOCOLS[String(value).toLowerCase()] ?? "other";
+}
+
+/** An address as everybody writes it: Suricata writes all groups of IPv6. What is none stays as it is. */
+export function addressOf(value: unknown): string | null {
+  const text = textOf(value);
+  if (text === null || !text.includes(":")) return text;
+  const address = parseIp(text);
+  if (address === undefined) return text;
+  if (address.v6) return new URL(`http://[${text}]/`).hostname.slice(1, -1);
+  return [24n, 16n, 8n, 0n].map((shift) => (address.bits >> shift) & 0xffn).join(".");
 }
 
 export function portOf(value: unknown): number | null {

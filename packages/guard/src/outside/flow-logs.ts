@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { NOTHING, portOf, protocolOf, type ReadRecord, textOf, timeOf } from "./alarm.ts";
+import { addressOf, NOTHING, portOf, protocolOf, type ReadRecord, textOf, timeOf } from "./alarm.ts";
 
 /**
  * Flow and firewall logs of clouds, in the shapes that their vendors write: AWS (versions 2 to 5, also as events of CloudWatch), Google Cloud
@@ -98,9 +98,9 @@ function refused({ at, durationMs, sensor, action, rule, ...flow }: Refused): Re
     title: `${action} by ${rule ?? "the network"}${toPort === null ? "" : `, port ${toPort}`}`,
     severity: "medium",
     protocol: protocolOf(flow.protocol),
-    fromIp: textOf(flow.fromIp),
+    fromIp: addressOf(flow.fromIp),
     fromPort: portOf(flow.fromPort),
-    toIp: textOf(flow.toIp),
+    toIp: addressOf(flow.toIp),
     toPort,
     ...(flow.raw === undefined ? {} : { raw: flow.raw }),
   };

@@ -1,6 +1,7 @@
 import type { Severity } from "@ale/core";
 import { z } from "zod";
 import {
+  addressOf,
   NOTHING,
   type OutsideAlarm,
   pidOf,
@@ -78,8 +79,8 @@ function endsOf({
 }: z.infer<typeof Ends> & { flow?: z.infer<typeof Ends> | undefined; direction?: string | undefined }) {
   const ends = flow?.dest_ip === undefined ? packet : flow;
   const answers = ends === packet && direction === "to_client";
-  const from = { fromIp: textOf(ends.src_ip), fromPort: portOf(ends.src_port) };
-  const to = { toIp: textOf(ends.dest_ip), toPort: portOf(ends.dest_port) };
+  const from = { fromIp: addressOf(ends.src_ip), fromPort: portOf(ends.src_port) };
+  const to = { toIp: addressOf(ends.dest_ip), toPort: portOf(ends.dest_port) };
   return answers
     ? { fromIp: to.toIp, fromPort: to.toPort, toIp: from.fromIp, toPort: from.fromPort }
     : { ...from, ...to };
@@ -137,9 +138,9 @@ export function readFalco(record: unknown): ReadRecord {
     title: rule,
     severity: FALCO_SEVERITY[priority.toLowerCase()] ?? "medium",
     protocol: protocolOf(fields["fd.l4proto"]),
-    fromIp: textOf(fields["fd.cip"]) ?? named?.[1] ?? null,
+    fromIp: addressOf(fields["fd.cip"]) ?? addressOf(named?.[1]),
     fromPort: portOf(fields["fd.cport"]) ?? portOf(named?.[2]),
-    toIp: textOf(fields["fd.sip"]) ?? textOf(fields["fd.rip"]) ?? named?.[3] ?? null,
+    toIp: addressOf(fields["fd.sip"]) ?? addressOf(fields["fd.rip"]) ?? addressOf(named?.[3]),
     toPort: portOf(fields["fd.sport"]) ?? portOf(fields["fd.rport"]) ?? portOf(named?.[4]),
     host: textOf(fields["fd.sip.name"]),
     pid: pidOf(fields["proc.pid"]),
@@ -190,9 +191,9 @@ export function readGeneric(record: unknown, map: FieldMap): ReadRecord {
     title: String(title),
     severity: map.severities?.[theirs] ?? (isSeverity(own) ? own : "medium"),
     protocol: protocolOf(of(map.protocol)),
-    fromIp: textOf(of(map.fromIp)),
+    fromIp: addressOf(of(map.fromIp)),
     fromPort: portOf(of(map.fromPort)),
-    toIp: textOf(of(map.toIp)),
+    toIp: addressOf(of(map.toIp)),
     toPort: portOf(of(map.toPort)),
     host: textOf(of(map.host)),
     pid: pidOf(of(map.pid)),

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { addressOf } from "../../src/outside/alarm.ts";
 import { AlarmReader, importAlarms } from "../../src/outside/import.ts";
 
 /** Records as each system writes them, by its public documentation. */
@@ -116,6 +117,17 @@ describe("files as their makers write them", () => {
 });
 
 const [EVE = "", ...LATER] = sample("eve.jsonl").trimEnd().split("\n");
+
+it.each([
+  ["2001:0db8:0000:0000:0000:0000:0000:0001", "2001:db8::1"],
+  ["2001:DB8::1", "2001:db8::1"],
+  ["::ffff:198.51.100.7", "198.51.100.7"],
+  ["198.51.100.7", "198.51.100.7"],
+  ["not:an:address", "not:an:address"],
+  ["-", null],
+])("an address is the same however it is written: %s", (written, address) => {
+  expect(addressOf(written)).toBe(address);
+});
 
 describe("what is not whole", () => {
   it.each<[what: string, text: string, alarms: number, faults: object[]]>([
