@@ -75,6 +75,7 @@ const BY_CODE: Readonly<Record<string, ExitCode>> = {
   "log.missing": EXIT.usage,
   "log.damaged": EXIT.failed,
   "network-unsupported": EXIT.missing,
+  "network-too-wide": EXIT.usage,
   "network-refused": EXIT.usage,
   "need-root": EXIT.missing,
   "tool-missing": EXIT.missing,

@@ -1,7 +1,8 @@
-import { NetworkChange, parseIp, parseNetwork } from "@ale/core";
+import { NetworkChange } from "@ale/core";
 import { oneOf, usageError } from "./args.ts";
+import { placeOf } from "./network-place.ts";
 
-/** `--network MODE --allow HOST…`: what may leave a sandbox, from the command line. */
+/** `--network MODE --allow HOST… --model-gateway HOST:PORT`: what may leave a sandbox, from the command line. */
 
 export const NETWORK_OPTIONS = {
   network: {
@@ -16,6 +17,28 @@ export const NETWORK_OPTIONS = {
     help: "with an allowlist: this host (pypi.org, *.example.org; ports 80 and 443), or an address with a port (192.0.2.0/24:5432)",
   },
 } as const;
+
+export const MODEL_GATEWAY_OPTION = {
+  type: "string",
+  value: "HOST:PORT",
+  help: "where http://model-gateway.ale.internal leads, for sandboxes that may reach it",
+} as const;
+
+/** As `egress` of a driver. Throws `usage`. */
+export function modelGatewayOption(text: string | undefined): {
+  readonly modelGateway?: { readonly host: string; readonly port: number };
+} {
+  if (text === undefined) return {};
+  const match = /^(?:\[(?<v6>[^\]]+)\]|(?<host>[^:/]+)):(?<port>\d{1,5})$/.exec(text);
+  const host = match?.groups?.v6 ?? match?.groups?.host;
+  const port = Number(match?.groups?.port);
+  if (host === undefined || port < 1 || port > 65_535)
+    throw usageError(
+      `--model-gateway: ${JSON.stringify(text)} is no HOST:PORT`,
+      "write it as 127.0.0.1:8100",
+    );
+  return { modelGateway: { host, port } };
+}
 
 /** Undefined where nothing is allowed. Throws `usage` for what is no host. */
 export const allowlistOption = (option: string, allow: readonly string[] = []): NetworkChange | undefined =>
@@ -32,7 +55,10 @@ export function networkOption(values: {
   const mode = oneOf("--network", values.network, modes) ?? "allowlist";
   if (mode !== "allowlist") {
     if (allow.length > 0)
-      throw usageError(`--allow goes with --network allowlist, not with ${mode}`, "leave one of them out");
+      throw usageError(
+        `--allow ${allow[0]} goes with --network allowlist, not with ${mode}`,
+        "leave one of them out",
+      );
     return NetworkChange.parse({ mode });
   }
   if (allow.length === 0)
@@ -48,36 +74,5 @@ function allowlistOf(option: string, allow: readonly string[]): NetworkChange {
     addresses: places.flatMap((place) => ("network" in place ? [place] : [])),
   });
   if (parsed.success) return parsed.data;
-  throw usageError(`${option}: ${parsed.error.issues[0]!.message}`);
-}
-
-type Place =
-  | { readonly name: string; readonly ports?: readonly number[] }
-  | {
-      readonly network: string;
-      readonly ports: readonly number[];
-    };
-
-function placeOf(option: string, text: string): Place {
-  const match = /^(?:\[(?<bracketed>[^\]]+)\](?<prefix>\/\d+)?|(?<plain>[^:]+))(?::(?<port>\d+))?$/.exec(
-    text,
-  );
-  const { bracketed, prefix = "", plain, port } = match?.groups ?? {};
-  const host = bracketed === undefined ? plain : bracketed + prefix;
-  if (host === undefined)
-    throw usageError(
-      `${option}: ${JSON.stringify(text)} is no host or address`,
-      "pypi.org, *.example.org:443, 192.0.2.7:5432; no scheme or path",
-    );
-  const network = parseNetwork(host);
-  if (network?.v6)
-    throw usageError(
-      `${option}: ${host} is an IPv6 address, and sandboxes have IPv4 only: IPv6 does not leave them`,
-      "name its IPv4 address, or its host name",
-    );
-  if (parseIp(host) === undefined && network === undefined)
-    return { name: host, ...(port === undefined ? {} : { ports: [Number(port)] }) };
-  if (port === undefined)
-    throw usageError(`${option}: the address ${host} needs a port`, `${option} ${text}:443`);
-  return { network: host, ports: [Number(port)] };
+  throw usageError(`${option}: ${parsed.error.issues[0]!.message}`, `${option} pypi.org:443`);
 }

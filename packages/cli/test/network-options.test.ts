@@ -32,22 +32,50 @@ describe("--network and --allow", () => {
   });
 
   it.each([
-    ["open", ["pypi.org"], "--allow goes with"],
-    ["allowlist", [], "allows nothing by itself"],
-    ["opne", [], "is not known"],
-    [undefined, ["https://pypi.org"], "is no host"],
-    [undefined, ["a b"], "is no host name"],
-    [undefined, ["192.0.2.7"], "needs a port"],
-    [undefined, ["pypi.org:99999"], "99999 is no port: 1 to 65535"],
-    [undefined, ["192.0.2.7:0"], "0 is no port: 1 to 65535"],
-    [undefined, ["192.0.2.7/24:80"], "no bits beyond the prefix"],
-    [undefined, ["[2001:db8::1]:443"], "is an IPv6 address, and sandboxes have IPv4 only"],
-    [undefined, ["[2001:db8::]/32:443"], "is an IPv6 address"],
-    [undefined, ["300.1.2.3:80"], "neither a host name nor an address"],
-    [undefined, ["2130706433"], "neither a host name nor an address"],
-    [undefined, ["0x7f.0x1"], "neither a host name nor an address"],
-  ])("refuse %s with %j", (network, allow, message) => {
-    expect(() => option(network, ...allow)).toThrow(message);
+    ["open", ["pypi.org"], "--allow pypi.org goes with --network allowlist", "leave one"],
+    ["allowlist", [], "allows nothing by itself", "--allow pypi.org"],
+    ["opne", [], "is not known", "open"],
+    [
+      undefined,
+      ["https://me@pypi.org:8443/simple"],
+      "a whole address with a scheme",
+      "--allow pypi.org:8443",
+    ],
+    [undefined, ["pypi.org/simple"], "it has a path", "--allow pypi.org"],
+    [undefined, ["not a host!"], 'no host name: " ", "!" cannot be in one', "--allow pypi.org"],
+    [undefined, ["b\u00fccher.example:443"], "cannot be in one", "--allow xn--bcher-kva.example"],
+    [undefined, [""], "names no host", "--allow pypi.org"],
+    [undefined, ["*"], "is every host", "--allow"],
+    [undefined, ["a.*.example.org"], '"*." may only stand at its beginning', "--allow *.example.org"],
+    [undefined, ["a..org"], "nothing between two of its dots", "--allow"],
+    [undefined, ["-a.org"], '"-a" begins or ends with a hyphen', "--allow"],
+    [undefined, [`${"a".repeat(64)}.org`], "has 64 characters, and 63 are the most", "--allow"],
+    [undefined, ["192.0.2.7"], "needs a port", "--allow 192.0.2.7:443"],
+    [undefined, ["pypi.org:99999"], '"99999" is no port: 1 to 65535', "--allow pypi.org:443"],
+    [undefined, ["pypi.org:http"], '"http" is no port: 1 to 65535', "--allow pypi.org:443"],
+    [undefined, ["pypi.org:"], '"" is no port', "--allow pypi.org:443"],
+    [undefined, ["192.0.2.7:0"], '"0" is no port: 1 to 65535', "--allow 192.0.2.7:443"],
+    [undefined, ["192.0.2.7/24:80"], "has bits beyond its prefix /24", "--allow 192.0.2.0/24:80"],
+    [undefined, ["192.0.2.0/33:80"], '"33" is no prefix: 0 to 32', "--allow 192.0.2.0/24:80"],
+    [undefined, ["[2001:db8::1]:443"], "is an IPv6 address, and sandboxes have IPv4 only", "its host name"],
+    [undefined, ["[2001:db8::]/32:443"], "is an IPv6 address", "its host name"],
+    [undefined, ["::/0"], "is an IPv6 address", "its host name"],
+    [undefined, ["300.1.2.3:80"], "neither a host name nor an address", "--allow"],
+    [undefined, ["2130706433"], "neither a host name nor an address", "--allow"],
+    [undefined, ["0x7f.0x1"], "neither a host name nor an address", "--allow"],
+  ])("refuse %s with %j", (network, allow, message, next) => {
+    let error: unknown;
+    try {
+      option(network, ...allow);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toMatchObject({
+      message: expect.stringContaining(message),
+      next: expect.stringContaining(next),
+    });
+    // The option and the bad value are named.
+    for (const text of allow) expect((error as Error).message).toContain(text);
   });
 });
 

@@ -117,8 +117,8 @@ describe("ale rock without a server", () => {
     [["serve", "--tls-key", "x"], "belong together"],
     [["serve", "--model-gateway", "8100"], "127.0.0.1:8100"],
     [["create", "ale/base", "--network", "opne"], "is not known"],
-    [["create", "ale/base", "--network", "none", "--allow", "pypi.org"], "--allow goes with"],
-    [["fork", "snap", "--allow", "https://pypi.org"], "is no host"],
+    [["create", "ale/base", "--network", "none", "--allow", "pypi.org"], "--allow pypi.org goes with"],
+    [["fork", "snap", "--allow", "https://pypi.org"], "is no host but"],
     [["network", "box", "--end-open"], "goes with a change"],
     [["network", "box", "--budget", "bytes-up=much"], '--budget: "bytes-up=much" needs a size above 0'],
     [
@@ -269,6 +269,16 @@ describe.skipIf(obstacle)(`ale rock${obstacle ? ` (skipped: ${obstacle})` : ""}`
     expect(refused.stderr).toContain("--allow-open-network");
     const gateway = await ale(home, "rock", "create", "ale/base", "--network", "gateway-only");
     expect(gateway.stderr).toContain("--model-gateway HOST:PORT");
+    const wide = await ale(home, "rock", "create", "ale/base", "--allow", "*.com");
+    expect(wide.exitCode).toBe(2);
+    expect(wide.stderr).toContain("anybody can have a name below com");
+    expect((await ale(home, "rock", "ls", "--json")).json()).toMatchObject({ sandboxes: [{ id: box }] });
+  });
+
+  test("starts what runs already, and says so", async () => {
+    const again = await ale(home, "rock", "start", box);
+    expect(again).toMatchObject({ exitCode: 0, stdout: `${box}\n` });
+    expect(again.stderr).toContain(`${box} runs already`);
   });
 
   test("lists sandboxes with labels", async () => {

@@ -64,6 +64,7 @@ export * from "./port/capabilities.ts";
 export * from "./port/driver.ts";
 export * from "./port/durable.ts";
 export * from "./port/files.ts";
+export { refuseTooWide } from "./port/network.ts";
 export * from "./port/process.ts";
 export * from "./port/sandbox.ts";
 export * from "./port/session.ts";

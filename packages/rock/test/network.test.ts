@@ -92,7 +92,7 @@ describe.skipIf(networkObstacle)(networkSuite("sandboxes have the network of the
   });
 
   it("allowlist: the model gateway only where a rule names it itself", async () => {
-    await using wide = await driver.create(networkSpec(allowing("*.ale.internal", "*.internal")));
+    await using wide = await driver.create(networkSpec(allowing("*.ale.internal")));
     expect(await get(wide, "model-gateway.ale.internal")).toBe("");
     await using named = await driver.create(networkSpec(allowing("model-gateway.ale.internal")));
     expect(await get(named, "model-gateway.ale.internal")).toContain("hello from");
@@ -183,6 +183,15 @@ describe.skipIf(networkObstacle)(networkSuite("sandboxes have the network of the
     );
     expect(resolvers[0]).not.toBe(resolvers[1]);
     await Promise.all([fork!.destroy(), closed!.destroy()]);
+  });
+
+  it("an allowlist that is the open network under another name is refused, begun or later", async () => {
+    const wide = policy({ mode: "allowlist", addresses: [{ network: "0.0.0.0/1", ports: [443] }] });
+    const refused = { code: "network-too-wide", next: expect.stringContaining('mode "open"') };
+    await expect(driver.create(networkSpec(wide))).rejects.toMatchObject(refused);
+    await using box = await driver.create(networkSpec(allowing("files.test")));
+    await expect(box.setNetwork(allowing("*.com"))).rejects.toMatchObject(refused);
+    expect(box.spec.network).toEqual(allowing("files.test"));
   });
 
   it("an address that cannot be reached is refused when it is asked for, not when it fails", async () => {

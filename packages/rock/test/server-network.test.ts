@@ -86,6 +86,21 @@ describe.skipIf(networkObstacle)(networkSuite("the network of sandboxes on a ser
     expect(box.spec.network).toEqual(NONE);
   });
 
+  test.each([
+    ["a wildcard over a public suffix", allowing("*.co.uk"), "network-too-wide"],
+    [
+      "half of the internet",
+      policy({ mode: "allowlist", addresses: [{ network: "128.0.0.0/1", ports: [443] }] }),
+      "network-too-wide",
+    ],
+    ["a model gateway that is not there", policy({ mode: "gateway-only" }), "network-unsupported"],
+    ["the same by its name", allowing("model-gateway.ale.internal"), "network-unsupported"],
+  ])("%s is refused, and leaves no sandbox behind", async (_name, network, code) => {
+    await expect(client.driver.create(networkSpec(network))).rejects.toMatchObject({ code });
+    const { body } = await server.call("GET", "/v1/sandboxes");
+    expect(body.sandboxes).toEqual([]);
+  });
+
   test("what one operator allowed another one's server does not hand on", async () => {
     const bounds = { modes: ["none", "allowlist", "open"] as const, privateAddresses: true };
     await using generous = await testServer({ driver, network: bounds });

@@ -136,8 +136,12 @@ describe.skipIf(noGateway)(suite("the incident, under the default policy", noGat
       expect(attempt.worked([], result.content), result.content).toBe(false);
       const mine = incidents.filter((incident) => incident.chunk === chunk);
       expect(mine.map(({ rule }) => rule)).toEqual([attempt.written ?? attempt.rule]);
-      const seen = mine[0]!.signals.filter(({ source }) => source === "telemetry");
-      expect(seen[0]).toMatchObject({ rule: attempt.rule, attribution: "ancestry" });
+      const signal = mine[0]!.signals.find(({ rule }) => rule === attempt.rule);
+      // What the call's own text says is told before it runs, and what is seen of it joins that.
+      const told = attempt.said
+        ? { source: "command", attribution: "certain" }
+        : { source: "telemetry", attribution: "ancestry" };
+      expect(signal).toMatchObject(told);
       expect(mine[0]!.callIds).toEqual([result.callId]);
       expect(culpritsOf(mine[0]!)).toContainEqual(expect.stringMatching(attempt.process));
     },

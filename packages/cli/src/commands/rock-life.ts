@@ -19,7 +19,11 @@ export const stop: Action = {
 export const start: Action = {
   usage,
   run: (argv, io) =>
-    each(parseArguments(usage, argv).positionals, io, (client, id) => client.sandboxes.restart(id)),
+    each(parseArguments(usage, argv).positionals, io, async (client, id) => {
+      const { state } = await client.sandboxes.get(id);
+      if (state === "running") io.note(`${id} runs already`);
+      else await client.sandboxes.restart(id);
+    }),
 };
 
 const removeUsage = defineUsage({

@@ -15,6 +15,7 @@ import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
+import { MODEL_GATEWAY_OPTION, modelGatewayOption } from "../network-options.ts";
 import { approvalsApi } from "../rock/approvals-api.ts";
 import { startDetached, tellStarter } from "../rock/detached-server.ts";
 import { duration } from "../rock/format.ts";
@@ -28,11 +29,7 @@ const usage = defineUsage({
     "tls-key": { type: "string", value: "FILE", help: "private key, PEM" },
     "tls-cert": { type: "string", value: "FILE", help: "certificate, PEM" },
     ...WITHOUT_LIMIT,
-    "model-gateway": {
-      type: "string",
-      value: "HOST:PORT",
-      help: "where http://model-gateway.ale.internal leads, for sandboxes that may reach it",
-    },
+    "model-gateway": MODEL_GATEWAY_OPTION,
     "allow-open-network": {
       type: "boolean",
       help: "whoever may make sandboxes may give them the whole internet, from this machine's address",
@@ -203,7 +200,7 @@ function optionsOf(values: Values, io: Io, signal: AbortSignal): ServeOptions {
     ...(port === undefined ? {} : { port }),
     ...tls,
     unenforced: unenforced(values),
-    egress: egressOf(values),
+    egress: modelGatewayOption(values["model-gateway"]),
     network: boundsOf(values),
     insecureHttp: values["insecure-http"],
     ...(values["trust-local"] ? { trustLocal: { tenant: "local" } } : {}),
@@ -222,20 +219,6 @@ function optionsOf(values: Values, io: Io, signal: AbortSignal): ServeOptions {
     ],
     signal,
   };
-}
-
-function egressOf(values: Values): NonNullable<ServeOptions["egress"]> {
-  const text = values["model-gateway"];
-  if (text === undefined) return {};
-  const match = /^(?:\[(?<v6>[^\]]+)\]|(?<host>[^:/]+)):(?<port>\d{1,5})$/.exec(text);
-  const host = match?.groups?.v6 ?? match?.groups?.host;
-  const port = Number(match?.groups?.port);
-  if (host === undefined || port < 1 || port > 65_535)
-    throw usageError(
-      `--model-gateway: ${JSON.stringify(text)} is no HOST:PORT`,
-      "write it as 127.0.0.1:8100",
-    );
-  return { modelGateway: { host, port } };
 }
 
 const boundsOf = (values: Values): NonNullable<ServeOptions["network"]> => ({

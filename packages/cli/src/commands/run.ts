@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Task } from "@ale/bench";
 import { type Approver, denyAll, type Event, policyAfter } from "@ale/core";
 import { approvalsOf } from "@ale/guard";
+import { refuseTooWide } from "@ale/rock";
 import { openWorkbench, rulesWith, runDirectory, runEpisode, type Watch, watchEverything } from "@ale/roll";
 import { ASK, approveWithin, toolsToAsk } from "../approvals.ts";
 import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts";
@@ -9,7 +10,13 @@ import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { MODEL_OPTIONS, modelSource } from "../model-source.ts";
-import { allowlistOption, NETWORK_OPTIONS, networkOption } from "../network-options.ts";
+import {
+  allowlistOption,
+  MODEL_GATEWAY_OPTION,
+  modelGatewayOption,
+  NETWORK_OPTIONS,
+  networkOption,
+} from "../network-options.ts";
 import { unenforced, WITHOUT_LIMIT } from "../rock/without-limit.ts";
 import { familyTask, ownTask } from "../run-task.ts";
 import { removedIfEmpty } from "../runs.ts";
@@ -33,6 +40,7 @@ const usage = defineUsage({
     },
     seed: { type: "string", value: "N", help: "seed of the sampling (default 1)" },
     ...NETWORK_OPTIONS,
+    "model-gateway": MODEL_GATEWAY_OPTION,
     install: {
       type: "string",
       value: "COMMAND",
@@ -91,7 +99,15 @@ export const run: Action = {
         ? familyTask(values.task!)
         : ownTask(instruction, { folder: values.files, install: values.install });
     const network = networkOption(values);
+    const egress = modelGatewayOption(values["model-gateway"]);
+    if (network?.mode === "gateway-only" && egress.modelGateway === undefined)
+      throw usageError(
+        "--network gateway-only: nobody said where the model gateway is",
+        "--model-gateway 127.0.0.1:8100",
+      );
     const install = allowlistOption("--install-allow", values["install-allow"]);
+    // Before an engine is started for nothing.
+    for (const policy of [network, install]) if (policy !== undefined) refuseTooWide(policy);
     const task: Task = {
       ...chosen,
       instance: {
@@ -108,6 +124,7 @@ export const run: Action = {
       {
         home: io.home,
         unenforced: unenforced(values),
+        egress,
         modelDirectories: [source.modelDirectory],
         stateDir: source.stateDir ?? join(directory, "checkpoints"),
       },

@@ -48,6 +48,11 @@ interface OpenCall {
   readonly said: readonly Alert[];
 }
 
+interface Answer extends Pick<Judgement, "alerts" | "decisions"> {
+  /** A record of what so far only a call's text had said. */
+  readonly confirms: boolean;
+}
+
 export class EpisodeGuard {
   readonly #request: GuardRequest;
   readonly #monitor: EpisodeMonitor;
@@ -81,15 +86,16 @@ export class EpisodeGuard {
   }
 
   /**
-   * Before a call runs. Decisions are of what its text says and of rules over calls; `block` and `approve` are meant for now. Then comes
-   * `refuseCall`, or `endCall`, which means that whatever needed approval has it.
+   * Before a call runs: what its text says, of rules over calls and over the programs that it would start. What `block` and `approve` hold
+   * is told once it is refused; anything else now, as an intention that the programs' own records then join. Then comes `refuseCall`, or
+   * `endCall`, which means that whatever needed approval has it.
    */
   beginCall(chunk: number, call: ToolCall, at: number): Judgement {
     const span = this.#timeline.begin(chunk, call.id, at);
     const { alerts: said, commands } = this.#monitor.previewCall(chunk, call);
     if (commands.some(({ program }) => isInstaller(program))) this.#installing.add(call.id);
     const asked = this.#feed(this.#callRecord(span, call));
-    const expected = expectedExecs(commands, at).flatMap((record) => this.#engine.peek(record));
+    const expected = expectedExecs(commands, at).map((record) => this.#engine.peek(record));
     const held = new Map<string, Decision>();
     const hold = (alert: Alert, response: Response): void => {
       if (isPreventive(response) && !this.#allowed.has(alert.rule) && !held.has(alert.rule))
@@ -97,12 +103,17 @@ export class EpisodeGuard {
     };
     for (const alert of said) hold(alert, this.#responseTo(alert.rule));
     const where = this.#certain(span);
-    for (const match of [...asked, ...expected])
+    for (const match of [asked, ...expected].flat())
       hold(this.#alertOfCall(match, where, call), this.#responseTo(match.rule.name, match.facts.response));
     const known = asked.filter(({ rule }) => !held.has(rule.name));
-    const told = this.#tell(known, where, this.#callRecord(span, call));
+    const told = [this.#tell(known, where, this.#callRecord(span, call))];
+    for (const matches of expected) {
+      const meant = matches.filter(({ rule }) => !held.has(rule.name) && !this.#allowed.has(rule.name));
+      const { alerts, decisions } = this.#answer(meant, where, call);
+      told.push({ ...NOTHING, alerts, decisions, events: alerts.map(alertEvent) });
+    }
     this.#open.set(call.id, { span, call, held: [...held.values()], said });
-    return { ...told, decisions: hardestFirst([...told.decisions, ...held.values()]) };
+    return joined([...told, { ...NOTHING, decisions: [...held.values()] }]);
   }
 
   /** It was blocked, or nobody approved it: an attempt, which is told, but nothing that ran. */
@@ -228,28 +239,38 @@ export class EpisodeGuard {
     record: Telemetry,
     keep = false,
   ): Judgement {
-    const decisions: Decision[] = [];
-    const alerts: Alert[] = [];
-    if (where !== null && matches.length > 0)
-      for (const { match, also } of this.#groups(matches, where)) {
-        const cause = causeOf(where);
-        const act = this.#ledger.actOf(match, cause, familyOf(match.rule));
-        const response = afterwards(this.#responseTo(match.rule.name, match.facts.response));
-        if (!this.#ledger.isNews(act, match, response)) continue;
-        const alert = this.#answeredAlert(alertOf(match, where, cause, also), response);
-        this.#ledger.tell(act, cause, match, response, alert);
-        alerts.push(alert);
-        if (response !== "record") decisions.push(this.#decision(alert, response));
-      }
+    const { alerts, decisions, confirms } =
+      where === null ? { ...NOTHING, confirms: false } : this.#answer(matches, where);
     const chunk = where?.during.chunk ?? null;
     // A call is in the log already, as the agent's own event.
     const isCall = record.kind === "tool.call" && !keep;
-    const kept =
-      isCall && alerts.length === 0 ? null : this.#budget.admit(record, chunk, keep || alerts.length > 0);
+    const matters = keep || confirms || alerts.length > 0;
+    const kept = isCall && alerts.length === 0 ? null : this.#budget.admit(record, chunk, matters);
     if (kept === null && alerts.length === 0) return NOTHING;
     const events: Event[] = kept === null ? [] : [{ type: "telemetry", chunk, record: kept }];
     for (const alert of alerts) events.push(alertEvent(alert));
     return { events, alerts, decisions: hardestFirst(decisions), refused: [] };
+  }
+
+  /** Alerts of what is news in matches of one record. `call`: it is not a record but what this call's text says will be one. */
+  #answer(matches: readonly RuleMatch<Telemetry>[], where: Attribution, call?: ToolCall): Answer {
+    const decisions: Decision[] = [];
+    const alerts: Alert[] = [];
+    let confirms = false;
+    for (const { match, also } of matches.length === 0 ? [] : this.#groups(matches, where)) {
+      const cause = causeOf(where);
+      const act = this.#ledger.actOf(match, cause, familyOf(match.rule));
+      const response = afterwards(this.#responseTo(match.rule.name, match.facts.response));
+      confirms ||= call === undefined && this.#ledger.confirms(act);
+      if (!this.#ledger.isNews(act, match, response)) continue;
+      const told =
+        call === undefined ? alertOf(match, where, cause, also) : this.#alertOfCall(match, where, call, also);
+      const alert = this.#answeredAlert(told, response);
+      this.#ledger.tell(act, cause, match, response, alert);
+      alerts.push(alert);
+      if (response !== "record") decisions.push(this.#decision(alert, response));
+    }
+    return { alerts, decisions, confirms };
   }
 
   /**
@@ -296,12 +317,17 @@ export class EpisodeGuard {
     return response === "record" ? alert : { ...alert, response };
   }
 
-  #alertOfCall(match: RuleMatch<Telemetry>, where: Attribution, call: ToolCall): Alert {
-    const alert = alertOf(match, where, causeOf(where), []);
-    const { process, at, ...rest } = alert;
-    const { cause } = alert.evidence;
+  #alertOfCall(
+    match: RuleMatch<Telemetry>,
+    where: Attribution,
+    call: ToolCall,
+    others: readonly string[] = [],
+  ): Alert {
+    const { process, at, evidence, ...rest } = alertOf(match, where, causeOf(where), others);
+    const { cause, also } = evidence;
     const command = match.record.process?.command ?? match.record.tool?.command ?? call.name;
-    return { ...rest, source: "command", attribution: "certain", evidence: { cause, command } };
+    const said = { cause, command, ...(also === undefined ? {} : { also }) };
+    return { ...rest, source: "command", attribution: "certain", evidence: said };
   }
 
   #decision(alert: Alert, response: Response): Decision {

@@ -23,6 +23,14 @@ export class ActLedger {
     return own;
   }
 
+  /** Whether this is the first record of an act that was told from a call's text alone. True once. */
+  confirms(act: string): boolean {
+    const told = this.#told.get(act);
+    if (told?.isIntention !== true) return false;
+    told.isIntention = false;
+    return true;
+  }
+
   /** Counts a match towards its act. True: it says more than what was told, and is to be told. */
   isNews(act: string, match: RuleMatch<Telemetry>, response: Response): boolean {
     const told = this.#told.get(act);
@@ -42,6 +50,7 @@ export class ActLedger {
       rules: (before?.rules ?? new Set()).add(alert.rule),
       telling: Math.max(tellingOf(match), before?.telling ?? 0),
       response: Math.max(rankOf(response), before?.response ?? 0),
+      isIntention: alert.source === "command" && before === undefined,
       total: this.#totalOf(cause, match.record.at, alert),
     });
   }
@@ -70,6 +79,8 @@ interface Told {
   readonly rules: Set<string>;
   readonly telling: number;
   readonly response: number;
+  /** No record has shown it yet. */
+  isIntention: boolean;
   /** Of the alert that was told last; what follows is counted there. */
   readonly total: Total;
 }

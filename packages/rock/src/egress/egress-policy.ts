@@ -27,7 +27,7 @@ const refused = (refusal: Refusal): EgressDecision => ({ allowed: false, refusal
 export const MODEL_GATEWAY = "model-gateway.ale.internal";
 
 /** Whether a policy is of no use without a model gateway. */
-export const wantsModelGateway = (policy: NetworkPolicy): boolean =>
+export const wantsModelGateway = (policy: NetworkChange): boolean =>
   policy.mode === "gateway-only" || literally(policy, MODEL_GATEWAY);
 
 /** Whether the resolver gives the name an address. */
@@ -87,10 +87,13 @@ export function decideUpstream(policy: NetworkPolicy, address: string, toPort: n
 /** A rule that names what is denied unless it is named: private space or metadata. */
 export function specialIn(policy: NetworkChange): string | undefined {
   if (policy.mode !== "allowlist") return undefined;
-  const kinds = ["metadata", "private"] as const;
-  const address = policy.addresses.find((rule) => kinds.some((kind) => isLiteral(rule.network, kind, [])));
+  const address = policy.addresses.find((rule) => isSpecial(rule.network));
   return address?.network ?? policy.hosts.find(({ name }) => isMetadataName(name))?.name;
 }
+
+/** Whether all of a network is private space or metadata. */
+export const isSpecial = (network: string): boolean =>
+  isLiteral(network, "metadata", []) || isLiteral(network, "private", []);
 
 /** Rule names are `host` or `*.host`. */
 export function covers(rule: string, name: string): boolean {
@@ -163,5 +166,5 @@ const plain = (name: string): string => name.toLowerCase().replace(/\.$/, "");
 const isModelGateway = (name: string): boolean => plain(name) === MODEL_GATEWAY;
 const isMetadataName = (name: string): boolean => METADATA_NAMES.includes(plain(name));
 
-const literally = (policy: NetworkPolicy, name: string): boolean =>
+const literally = (policy: NetworkChange, name: string): boolean =>
   policy.mode === "allowlist" && policy.hosts.some((rule) => rule.name === plain(name));

@@ -6,7 +6,14 @@ import { type OnRecord, policyChange } from "../egress/guest.ts";
 import type { ModelGateway, Upstream } from "../egress/upstream.ts";
 import { type CgroupHost, missingControllers, processesOf } from "../host/cgroup.ts";
 import { isRootless } from "../host/rootless.ts";
-import { type NetworkChangeOptions, type NetworkUse, refuseIpv6, refuseNetwork } from "../port/network.ts";
+import {
+  type NetworkChangeOptions,
+  type NetworkUse,
+  refuseIpv6,
+  refuseNetwork,
+  refuseTooWide,
+  withoutModelGateway,
+} from "../port/network.ts";
 import { NetworkAccount } from "./network-account.ts";
 
 /**
@@ -32,7 +39,7 @@ export const ONLY_NONE: NetworkFindings = {
   missing: ["sandboxes of this driver share the host's network"],
 };
 
-/** Throws an AleError `network-unsupported` where a policy cannot be enforced: it is never run with another one. */
+/** Throws an AleError where a policy cannot be enforced (`network-unsupported`) or is none (`network-too-wide`): it is never run with another one. */
 export async function admitNetwork(networks: Networks | undefined, policy: NetworkPolicy): Promise<void> {
   if (networks === undefined) refuseNetwork(ONLY_NONE.modes, policy);
   else await networks.admit(policy);
@@ -92,8 +99,9 @@ export class Networks implements Disposable {
   async admit(policy: NetworkPolicy): Promise<void> {
     if (policy.mode === "none") return;
     refuseIpv6(policy);
+    refuseTooWide(policy);
     if (wantsModelGateway(policy) && this.#options.modelGateway === undefined)
-      throw unsupported(policy, "there is no model gateway", WITHOUT_MODEL_GATEWAY);
+      throw withoutModelGateway(policy);
     try {
       await this.gateway();
     } catch (error) {
@@ -132,9 +140,6 @@ export class Networks implements Disposable {
     void this.#opening?.then((gateway) => gateway[Symbol.dispose]()).catch(() => {});
   }
 }
-
-const WITHOUT_MODEL_GATEWAY =
-  "say where the model gateway is: ale rock serve --model-gateway HOST:PORT (option `egress.modelGateway` of the driver)";
 
 function unsupported(policy: NetworkPolicy, why: string, next: string, cause?: unknown): AleError {
   const what = `the network policy ${JSON.stringify(policy.mode)} cannot be enforced here: ${why}`;

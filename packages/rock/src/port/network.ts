@@ -1,4 +1,5 @@
-import { AleError, type BudgetItem, type NetworkPolicy, parseNetwork } from "@ale/core";
+import { AleError, type BudgetItem, type NetworkChange, type NetworkPolicy, parseNetwork } from "@ale/core";
+import { tooWide } from "../egress/breadth.ts";
 
 export interface NetworkChangeOptions {
   /** End connections that are open, also those still allowed. */
@@ -27,6 +28,25 @@ export function refuseNetwork(
     { next: 'use a driver that has it (`./ale doctor` tells), or the mode "none"' },
   );
 }
+
+/** Throws an AleError `network-too-wide` for an allowlist that is the open network under another name. */
+export function refuseTooWide(policy: NetworkChange): void {
+  const wide = tooWide(policy);
+  if (wide === undefined) return;
+  throw new AleError("network-too-wide", `${wide.rule} cannot be allowed: ${wide.why}`, {
+    next: `name the hosts or the networks that are needed, or ask for the open network by its name (mode "open"), which is unsafe`,
+  });
+}
+
+/** Where there is none, and a policy is of no use without. */
+export const withoutModelGateway = ({ mode }: Pick<NetworkPolicy, "mode">): AleError =>
+  new AleError(
+    "network-unsupported",
+    `the network policy ${JSON.stringify(mode)} cannot be enforced here: there is no model gateway`,
+    {
+      next: "say where it is: --model-gateway HOST:PORT of `ale rock serve` or `ale run` (option `egress.modelGateway` of the driver)",
+    },
+  );
 
 /** Throws an AleError for what no sandbox can reach, although it is named. */
 export function refuseIpv6(policy: NetworkPolicy): void {

@@ -187,8 +187,9 @@ export class Ledger {
     const atImage = failure.code.startsWith("image-") || phases.start.status === "waiting";
     this.#phase(entry, atImage ? "image" : "start", "failed", failure.message);
     if (!atImage) this.#phase(entry, "image", "success");
-    // A restart that failed leaves the files where they were.
-    const to = history.some(({ to }) => to === "stopped") ? "stopped" : "failed";
+    // A restart that failed leaves the files where they were. Of a network that no sandbox can have here there is nothing to look into.
+    const refused = failure.code === "network-unsupported" ? "deleted" : "failed";
+    const to = history.some(({ to }) => to === "stopped") ? "stopped" : refused;
     this.moveAnyway(entry, to, "start-failed", { failure });
   }
 

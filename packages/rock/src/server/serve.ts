@@ -16,7 +16,7 @@ import { ServeLease } from "./lease.ts";
 import { localShelf } from "./local-shelf.ts";
 import { Metrics } from "./metrics.ts";
 import { nativeApi } from "./native.ts";
-import type { NetworkBounds } from "./network-bounds.ts";
+import { DEFAULT_BOUNDS, type NetworkBounds } from "./network-bounds.ts";
 import type { HostLimits, Quota } from "./quota.ts";
 import { SandboxService, type SandboxServiceOptions } from "./service.ts";
 import { NO_TOKEN, newToken, oneToken, TokenStore, withFallback } from "./token-store.ts";
@@ -110,7 +110,7 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
       ...given({
         quota: options.quota,
         host: options.hostLimits,
-        network: options.network,
+        network: boundsOf(options),
         ensureImage: options.ensureImage,
       }),
     }),
@@ -156,6 +156,10 @@ function authenticator(tokens: TokenStore, local: string, trusted: string | unde
 
 const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
+
+/** A driver that somebody else made knows itself whether it has a model gateway. */
+const boundsOf = ({ network = DEFAULT_BOUNDS, driver, egress }: ServeOptions): NetworkBounds =>
+  driver === undefined ? { ...network, modelGateway: egress?.modelGateway !== undefined } : network;
 
 function refuseUnsafe(host: string, options: ServeOptions, tokens: TokenStore): void {
   if (isLoopback(host)) return;

@@ -195,21 +195,18 @@ export class SandboxService implements AsyncDisposable {
     });
   }
 
-  /** Starts a stopped sandbox with its files. Goes on in the background, as `create` does. */
+  /** Starts a stopped sandbox with its files. Goes on in the background, as `create` does. Starting one that runs or is about to is no error. */
   restart(tenant: string, id: string): Promise<SandboxRecord> {
     this.#refuseIfClosed();
     const entry = this.#ledger.entry(tenant, id);
     return entry.alone(async () => {
       const { record } = entry;
+      if (isLive(record)) return record;
       const driver = durable(this.driver, "restart");
       if (record.state !== "stopped")
-        throw new AleError(
-          "sandbox-not-stopped",
-          `${id} cannot be restarted: its current state is '${record.state}'`,
-          {
-            next: isLive(record) ? "stop it first" : "create a new sandbox",
-          },
-        );
+        throw new AleError("sandbox-not-stopped", `${id} cannot be started again: it is ${record.state}`, {
+          next: "create a new sandbox",
+        });
       refuseBeyond(this.network, record.spec.network);
       this.#admission.admit(tenant, record.spec.limits, 1, true);
       const anew = { phases: PENDING_PHASES, failure: null, endReason: null };

@@ -41,6 +41,7 @@ const STATUS: Readonly<Record<string, number>> = {
   "mapping-cycle": 400,
   "limits-above-host": 400,
   "network-unsupported": 400,
+  "network-too-wide": 400,
   "image-name-invalid": 400,
   "bad-archive": 400,
   "unsafe-path": 400,

@@ -1,6 +1,7 @@
 import { NetworkPolicy } from "@ale/core";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { tooWide } from "../../src/egress/breadth.ts";
 import {
   covers,
   decideAddress,
@@ -111,6 +112,47 @@ describe("where an allowed name really leads", () => {
     expect(word(decideUpstream(policy, "10.0.0.5", 443))).toBe("private");
     expect(word(decideUpstream(policy, "127.0.0.1", 443))).toBe("private");
     expect(word(decideUpstream(policy, "198.51.100.7", 443))).toBe("allowed");
+  });
+});
+
+describe("an allowlist", () => {
+  const of = (hosts: readonly string[], networks: readonly string[] = []) =>
+    NetworkPolicy.parse({
+      mode: "allowlist",
+      hosts: hosts.map((name) => ({ name })),
+      addresses: networks.map((network) => ({ network, ports: [443] })),
+    });
+  const quarters = ["0.0.0.0", "64.0.0.0", "128.0.0.0", "192.0.0.0"].map((base) => `${base}/2`);
+
+  it.each([
+    [of(["*.com"]), "*.com"],
+    [of(["pypi.org", "*.co.uk"]), "*.co.uk"],
+    [of(["*.github.io"]), "*.github.io"],
+    [of(["*.xn--p1ai"]), "*.xn--p1ai"],
+    [of(["*.anything.ck"]), "*.anything.ck"],
+    [of(["*.unheard-of"]), "*.unheard-of"],
+    [of([], ["0.0.0.0/0"]), "0.0.0.0/0"],
+    [of([], ["::/0", "8.0.0.0/15"]), "8.0.0.0/15"],
+    [of([], quarters), "0.0.0.0/2"],
+    [
+      of(
+        [],
+        Array.from({ length: 17 }, (_, i) => `8.${i}.0.0/16`),
+      ),
+      "8.16.0.0/16",
+    ],
+  ])("that is the open network under another name is none: %#", (policy, rule) => {
+    expect(tooWide(policy)?.rule).toBe(rule);
+  });
+
+  it.each([
+    [of(["com", "*.example.com", "*.example.co.uk", "me.github.io"])],
+    [of([], ["8.8.0.0/16", "192.0.2.7"])],
+    // Who may name private space is another question.
+    [of([], ["10.0.0.0/8", "127.0.0.0/8"])],
+    [NetworkPolicy.parse({ mode: "open" })],
+  ])("that names what is needed is one: %#", (policy) => {
+    expect(tooWide(policy)).toBeUndefined();
   });
 });
 

@@ -60,6 +60,8 @@ export interface WorkbenchOptions {
   readonly threads?: number;
   /** Limits that need not hold where the host cannot enforce them (see the driver's option). */
   readonly unenforced?: readonly ("memory" | "cpu")[];
+  /** Where the model gateway is, for sandboxes that may reach it. */
+  readonly egress?: { readonly modelGateway?: { readonly host: string; readonly port: number } };
 }
 
 export const runDirectory = (home: string, run: string): string => join(home, "runs", run);
@@ -72,7 +74,9 @@ export async function openWorkbench(options: WorkbenchOptions, signal?: AbortSig
   // Told before the engine takes its seconds to start, and before a run leaves anything behind.
   resolveImage(home, BASE_IMAGE);
   await using cleanup = new AsyncDisposableStack();
-  const driver = cleanup.use(openOciDriver({ home, unenforced: options.unenforced ?? [] }));
+  const driver = cleanup.use(
+    openOciDriver({ home, unenforced: options.unenforced ?? [], egress: options.egress ?? {} }),
+  );
   await driver.reap();
   const engine = await startEngine(
     {

