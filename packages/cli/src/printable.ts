@@ -1,8 +1,9 @@
 /**
  * Text from a log was written by an agent, which may have written it for the reader's terminal: escape sequences, carriage returns that
- * hide what stands before, characters that turn the direction of writing. All of them are made visible.
+ * hide what stands before, characters that turn the direction of writing or are not seen at all. All of them are made visible.
  */
-const CONTROL = /[\p{Cc}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+const CONTROL =
+  /[\p{Cc}\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\u{e0000}-\u{e007f}]/gu;
 
 export const printable = (text: string): string =>
   text.replace(CONTROL, (found) => {

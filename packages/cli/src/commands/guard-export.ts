@@ -6,7 +6,7 @@ import { EXIT } from "../exit-codes.ts";
 import { type ReadIncident, readIncident } from "../incidents.ts";
 import { makeFolder, writeWhole } from "../out-files.ts";
 import { renderEvidence } from "../report/evidence.ts";
-import { titlesOfRules } from "../rule-titles.ts";
+import { RULE_PACKS, rulesInWords } from "../rule-titles.ts";
 import { softwareVersions } from "../versions.ts";
 import { contradiction, witnessesOf } from "../witnesses.ts";
 
@@ -20,6 +20,7 @@ const usage = defineUsage({
       value: "PATH",
       help: "a folder, or the name of the HTML file (default: the working directory)",
     },
+    rules: RULE_PACKS,
   },
   notes: `
 Writes ID.html, one page that opens without a network and without scripts, and ID.json, the same as data: the exact lines of the log, the hash of
@@ -39,7 +40,7 @@ export const guardExport: Action = {
       log: { file: basename(read.log.path), bytes: read.bytes },
       witness: await witnessOf(io.home, read),
       alarms: { file: basename(read.alarms.path), bytes: read.alarms.bytes },
-      titleOf: titlesOfRules(),
+      ruleOf: rulesInWords(values.rules),
       made: { at: new Date().toISOString(), software: { ale, node } },
     });
     const text = `${JSON.stringify(bundle, null, 1)}\n`;

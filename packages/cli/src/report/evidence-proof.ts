@@ -1,10 +1,14 @@
-import { sha256 } from "@ale/core";
+import { type Event, sha256 } from "@ale/core";
 import type { EvidenceBundle } from "@ale/guard";
+import type { BundleLine } from "./evidence-lines.ts";
 import { type Html, html } from "./html.ts";
 
 /** The part of an evidence page that proves the rest: exact lines, hashes, and how to check them without this program. */
 
-export function proofSection({ lines, log, chain, full, digest }: EvidenceBundle): Html {
+export function proofSection(
+  { log, chain, full, digest }: EvidenceBundle,
+  lines: readonly BundleLine[],
+): Html {
   const row = (name: string, value: string): Html => html`<dt>${name}</dt><dd><code>${value}</code></dd>`;
   return html`<section>
     <h2>Proof</h2>
@@ -18,7 +22,7 @@ export function proofSection({ lines, log, chain, full, digest }: EvidenceBundle
       ${row("witness", witnessText(log))}
     </dl>
     <h3>The lines that it rests on</h3>
-    <ol class="lines">${lines.map(({ seq, text }) => lineItem(seq, text))}</ol>
+    <ol class="lines">${lines.map(lineItem)}</ol>
     <details><summary>The hash of every line (${chain.length})</summary>
       <ol class="chain">${chain.map((hash) => html`<li><code>${hash}</code></li>`)}</ol>
     </details>
@@ -33,41 +37,36 @@ function witnessText({ witness }: EvidenceBundle["log"]): string {
 }
 
 /** What a line is, its time and its exact text behind it. */
-function lineItem(seq: number, text: string): Html {
-  const { event, t } = parsedLine(text);
-  return html`<li><details><summary><span class="seq">${seq + 1}</span> <strong>${event.type}</strong> <span>${(t / 1_000).toFixed(3)} s ${gistOf(event)}</span></summary><pre>${text}</pre></details></li>`;
-}
+const lineItem = ({ seq, text, type, t, event }: BundleLine): Html =>
+  html`<li><details><summary><span class="seq">${seq + 1}</span> <strong>${type}</strong> <span>${(t / 1_000).toFixed(3)} s ${event === undefined ? "" : gistOf(event)}</span></summary><pre>${text}</pre></details></li>`;
 
-type LineEvent = { readonly type: string; readonly [field: string]: unknown };
-
-function parsedLine(text: string): { readonly event: LineEvent; readonly t: number } {
-  const nothing = { event: { type: "unreadable" }, t: 0 };
-  try {
-    const line = JSON.parse(text) as { event?: LineEvent; t?: number };
-    return { event: line.event ?? nothing.event, t: line.t ?? 0 };
-  } catch {
-    return nothing;
+/** A few words of an event. */
+function gistOf(event: Event): string {
+  switch (event.type) {
+    case "telemetry": {
+      const { kind, net, process } = event.record;
+      return clipped([kind, net?.host ?? net?.ip ?? process?.command]);
+    }
+    case "alert":
+      return clipped([event.alert.severity, event.alert.rule]);
+    case "response":
+      return clipped([event.response, event.rule]);
+    case "message":
+      return event.role;
+    case "tool.result":
+      return clipped([event.callId]);
+    case "episode.end":
+      return event.termination;
+    default:
+      return "";
   }
 }
 
-/** A few words of an event. Anything may stand in it. */
-function gistOf(event: LineEvent): string {
-  const record = event.record as
-    | { kind?: unknown; net?: { ip?: unknown; host?: unknown }; process?: { command?: unknown } }
-    | undefined;
-  const alert = event.alert as { rule?: unknown; severity?: unknown } | undefined;
-  const words = [
-    record?.kind,
-    record?.net?.host ?? record?.net?.ip ?? record?.process?.command,
-    alert?.severity,
-    alert?.rule,
-    event.response,
-    event.termination,
-    event.type === "message" ? event.role : undefined,
-    event.type === "tool.result" ? event.callId : undefined,
-  ].filter((word): word is string => typeof word === "string");
-  return words.join(" ").slice(0, 120);
-}
+const clipped = (words: readonly (string | undefined)[]): string =>
+  words
+    .filter((word) => word !== undefined)
+    .join(" ")
+    .slice(0, 120);
 
 /** How to check by hand, and the bundle itself. Tests run these very commands. */
 export function handCheck({ incident, log, full }: EvidenceBundle, json: string): Html {

@@ -4,7 +4,9 @@ import type { EvidenceBundle, Incident } from "@ale/guard";
 import { deepPrintable } from "../printable.ts";
 import { actionLines, evidenceLines } from "../show.ts";
 import { bytesText, msText, percentText } from "../text.ts";
+import { type BundleLine, linesOf } from "./evidence-lines.ts";
 import { handCheck, proofSection } from "./evidence-proof.ts";
+import { timelineSection } from "./evidence-timeline.ts";
 import { type Html, html, htmlPage } from "./html.ts";
 
 const STYLE = ["style.css", "evidence.css"]
@@ -18,16 +20,19 @@ const STYLE = ["style.css", "evidence.css"]
  */
 export function renderEvidence(bundle: EvidenceBundle, json: string): string {
   const shown = deepPrintable(bundle);
+  const lines = linesOf(bundle);
   const { incident } = shown;
   const main = html`<main class="evidence">
 ${headSection(shown)}
+${taskSection(lines)}
+${timelineSection(incident, lines)}
 ${storySection(incident)}
 ${processSection(incident)}
 ${networkSection(incident)}
 ${traceSection(incident)}
 ${answerSection(incident)}
 ${alarmSection(incident)}
-${proofSection(shown)}
+${proofSection(shown, lines)}
 ${handCheck(shown, json)}
 </main>`;
   return htmlPage({ title: `${incident.id}: ${headline(shown)}`, style: STYLE, main });
@@ -62,6 +67,7 @@ function headSection(bundle: EvidenceBundle): Html {
   return html`<header>
     <p class="kicker">Evidence of an incident · ${id} · exported ${made.at.slice(0, 16).replace("T", " ")} UTC</p>
     <h1>${headline(bundle)}</h1>
+    ${aboutRule(bundle)}
     <p class="badges"><span class="badge ${severity}">${severity}</span><span class="badge">${rule === "outside" ? "alarm from outside" : rule}</span>${technique === null ? null : html`<span class="badge">ATT&amp;CK ${technique}</span>`}${category === null ? null : html`<span class="badge">${category}</span>`}</p>
     <dl class="facts">
       ${fact("when", `${day(incident.firstAt)} UTC`)}
@@ -85,6 +91,27 @@ function headSection(bundle: EvidenceBundle): Html {
       ]),
     )}
   </header>`;
+}
+
+/** What the rule looks for, and who else sets it off: who reads the page may never have seen the rule. */
+function aboutRule({ incident, about }: EvidenceBundle): Html | null {
+  const rule = about[incident.rule];
+  if (rule === undefined) return null;
+  const { description, falsePositives } = rule;
+  const honest =
+    falsePositives.length === 0 ? "" : `An honest agent may set it off too: ${falsePositives.join("; ")}.`;
+  const text = [description ?? "", honest].filter((one) => one !== "").join(" ");
+  return text === "" ? null : html`<p class="lead">${text}</p>`;
+}
+
+function taskSection(lines: readonly BundleLine[]): Html | null {
+  const begin = lines[0]?.event;
+  if (begin?.type !== "episode.begin") return null;
+  return section(
+    "The task",
+    "What the agent was asked to do, as it stands in the log's first line.",
+    html`<p class="instruction">${begin.instance.instruction}</p>`,
+  );
 }
 
 const section = (title: string, lead: string, ...parts: readonly (Html | null)[]): Html =>
