@@ -2,12 +2,12 @@ import type { Duplex } from "node:stream";
 import type { Telemetry } from "@ale/core";
 import { type Exhausted, exhaustedText, take } from "./account.ts";
 import { decideHost, MODEL_GATEWAY } from "./egress-policy.ts";
-import type { FirstWords } from "./first-words.ts";
+import { type FirstWords, firstWords } from "./first-words.ts";
 import type { OnRecord } from "./guest.ts";
 import type { HttpDoor, HttpWayOut } from "./http-door.ts";
 import { BudgetError, metered } from "./metered.ts";
 import { type Dialled, dialAddress, dialName, type ModelGateway, type Upstream } from "./upstream.ts";
-import { type Heard, placeOf, tell, type Visit } from "./visit.ts";
+import { type Heard, objectionTo, placeOf, saidOf, tell, type Visit } from "./visit.ts";
 
 /**
  * What policy allows, on its way out: dialled from the host, counted against the budgets, and told when it has ended. Whether it may go is
@@ -37,9 +37,40 @@ export async function cross(
   out.once("close", () => socket.destroySoon());
   if (bytes.length > 0) out.write(bytes);
   // Carries bytes both ways at the pace of the slower side.
-  socket.pipe(out);
   out.pipe(socket);
+  if (visit.host !== undefined && words.undecided) watch(options, visit, visit.host, bytes, out);
+  else socket.pipe(out);
   return undefined;
+}
+
+/**
+ * Of a client that has not said enough yet, as those do who let the server speak first: what it says goes on as it comes, until it begins to
+ * be something that names a host. That is compared before its last piece has left; HTTP is over then, as nobody would compare its other requests.
+ */
+function watch({ onRecord }: CrossingOptions, visit: Visit, host: string, said: Buffer, out: Duplex): void {
+  const { socket, port } = visit;
+  let bytes = said;
+  const end = (): void => void out.end();
+  const hear = (piece: Buffer): void => {
+    bytes = Buffer.concat([bytes, piece]);
+    const words = firstWords(bytes);
+    const objection = words.undecided
+      ? undefined
+      : (objectionTo(words, host, port) ?? (words.class === "http" ? "protocol" : undefined));
+    if (objection !== undefined) {
+      tell(onRecord, visit, "net.deny", { rule: objection, ...saidOf(words) });
+      socket.resetAndDestroy();
+      return;
+    }
+    out.write(piece);
+    if (words.undecided) return;
+    socket.off("data", hear);
+    socket.off("end", end);
+    socket.pipe(out);
+  };
+  socket.on("data", hear);
+  socket.once("end", end);
+  socket.resume();
 }
 
 /** Every request is compared and counted; each has a connection of its own to where the name leads. */

@@ -32,6 +32,8 @@ export const wantsModelGateway = (policy: NetworkChange): boolean =>
 
 /** Whether the resolver gives the name an address. */
 export function decideName(policy: NetworkPolicy, name: string): EgressDecision {
+  // It is asked for again outside, by resolvers that may take other bytes for something else.
+  if (!HOST_NAME.test(name)) return refused("name");
   if (isModelGateway(name))
     return policy.mode === "open" || wantsModelGateway(policy) ? ALLOWED : refused("name");
   if (isMetadataName(name)) return literally(policy, name) ? ALLOWED : refused("metadata");
@@ -57,20 +59,26 @@ export function decideHost(policy: NetworkPolicy, name: string, toPort: number):
   return ports.includes(toPort) ? ALLOWED : refused("port");
 }
 
-/** Whether packets may go to an address that nobody resolved. `sandboxes`: the network that sandboxes live in. */
+/**
+ * Whether packets may go to an address that nobody resolved. `sandboxes`: the network that sandboxes live in. `own`: addresses of this host, where what
+ * a firewall keeps from others would be open to it; they are as private ones.
+ */
 export function decideAddress(
   policy: NetworkPolicy,
   address: string,
   toPort: number,
   sandboxes: readonly string[] = [],
+  own: readonly string[] = [],
 ): EgressDecision {
   const ip = parseIp(address);
   if (ip === undefined) return refused("address");
   const rules = policy.mode === "allowlist" ? policy.addresses : [];
   const reaching = rules.filter((rule) => isWithin(ip, parseNetwork(rule.network)!));
-  const special = kindOf(ip, sandboxes);
+  const special = kindOf(ip, sandboxes, own);
   // A wide network that happens to hold a special address does not name it.
-  const literal = reaching.filter((rule) => special === null || isLiteral(rule.network, special, sandboxes));
+  const literal = reaching.filter(
+    (rule) => special === null || isLiteral(rule.network, special, sandboxes, own),
+  );
   if (special !== null && literal.length === 0) return refused(special);
   if (policy.mode === "open") return ALLOWED;
   if (literal.length === 0) return refused("default");
@@ -78,22 +86,27 @@ export function decideAddress(
 }
 
 /** Whether a name's real address may be dialled by the proxy: never a private one, whatever the name server says. */
-export function decideUpstream(policy: NetworkPolicy, address: string, toPort: number): EgressDecision {
+export function decideUpstream(
+  policy: NetworkPolicy,
+  address: string,
+  toPort: number,
+  own: readonly string[] = [],
+): EgressDecision {
   const ip = parseIp(address);
   if (ip === undefined) return refused("address");
-  return kindOf(ip, []) === null ? ALLOWED : decideAddress(policy, address, toPort);
+  return kindOf(ip, [], own) === null ? ALLOWED : decideAddress(policy, address, toPort, [], own);
 }
 
-/** A rule that names what is denied unless it is named: private space or metadata. */
-export function specialIn(policy: NetworkChange): string | undefined {
+/** A rule that names what is denied unless it is named: private space, metadata or addresses of this host. */
+export function specialIn(policy: NetworkChange, own: readonly string[] = []): string | undefined {
   if (policy.mode !== "allowlist") return undefined;
-  const address = policy.addresses.find((rule) => isSpecial(rule.network));
+  const address = policy.addresses.find((rule) => isSpecial(rule.network, own));
   return address?.network ?? policy.hosts.find(({ name }) => isMetadataName(name))?.name;
 }
 
 /** Whether all of a network is private space or metadata. */
-export const isSpecial = (network: string): boolean =>
-  isLiteral(network, "metadata", []) || isLiteral(network, "private", []);
+export const isSpecial = (network: string, own: readonly string[] = []): boolean =>
+  isLiteral(network, "metadata", [], []) || isLiteral(network, "private", [], own);
 
 /** Rule names are `host` or `*.host`. */
 export function covers(rule: string, name: string): boolean {
@@ -103,9 +116,13 @@ export function covers(rule: string, name: string): boolean {
     : wanted === rule;
 }
 
-const METADATA_NETWORKS = ["169.254.0.0/16", "100.100.100.200/32", "fd00:ec2::/32", "fe80::/10"].map(
-  networkOf,
-);
+const METADATA_NETWORKS = [
+  "169.254.0.0/16",
+  "100.100.100.200/32",
+  "168.63.129.16/32",
+  "fd00:ec2::/32",
+  "fe80::/10",
+].map(networkOf);
 const METADATA_NAMES = [
   "metadata.google.internal",
   "metadata.goog",
@@ -127,10 +144,13 @@ const PRIVATE_NETWORKS = [
   "240.0.0.0/4",
   "::/128",
   "::1/128",
+  "100::/64",
+  "2001::/32",
   "64:ff9b::/96",
   "64:ff9b:1::/48",
   "2002::/16",
   "fc00::/7",
+  "fec0::/10",
   "ff00::/8",
 ].map(networkOf);
 
@@ -140,10 +160,15 @@ function networkOf(text: string) {
   return network;
 }
 
-function kindOf(ip: IpAddress, sandboxes: readonly string[]): "metadata" | "sandbox" | "private" | null {
+function kindOf(
+  ip: IpAddress,
+  sandboxes: readonly string[],
+  own: readonly string[],
+): "metadata" | "sandbox" | "private" | null {
   if (METADATA_NETWORKS.some((network) => isWithin(ip, network))) return "metadata";
   if (sandboxes.some((text) => isWithin(ip, networkOf(text)))) return "sandbox";
-  return PRIVATE_NETWORKS.some((network) => isWithin(ip, network)) ? "private" : null;
+  const inside = [...PRIVATE_NETWORKS, ...own.map(networkOf)];
+  return inside.some((network) => isWithin(ip, network)) ? "private" : null;
 }
 
 /** A rule names a special address if all that it covers is special in the same way. */
@@ -151,6 +176,7 @@ function isLiteral(
   rule: string,
   kind: "metadata" | "sandbox" | "private",
   sandboxes: readonly string[],
+  own: readonly string[],
 ): boolean {
   const network = parseNetwork(rule)!;
   const special =
@@ -158,10 +184,11 @@ function isLiteral(
       ? METADATA_NETWORKS
       : kind === "sandbox"
         ? sandboxes.map(networkOf)
-        : PRIVATE_NETWORKS;
+        : [...PRIVATE_NETWORKS, ...own.map(networkOf)];
   return special.some((one) => one.prefix <= network.prefix && isWithin(network, one));
 }
 
+const HOST_NAME = /^(?=.{1,253}\.?$)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_-])?\.?$/i;
 const plain = (name: string): string => name.toLowerCase().replace(/\.$/, "");
 const isModelGateway = (name: string): boolean => plain(name) === MODEL_GATEWAY;
 const isMetadataName = (name: string): boolean => METADATA_NAMES.includes(plain(name));

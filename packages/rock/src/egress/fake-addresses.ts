@@ -1,5 +1,5 @@
 /**
- * One address for each allowed name, in 198.18.0.0/16 (RFC 2544: routed nowhere). Whoever connects to it means the name, and the real
+ * Of one sandbox: one address for each allowed name, in 198.18.0.0/16 (RFC 2544: routed nowhere). Whoever connects to it means the name, and the real
  * address is looked up only then, by us. A name keeps its address while it is in use; the one unused longest makes room.
  */
 

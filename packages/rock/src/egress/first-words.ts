@@ -34,7 +34,12 @@ const MAX_HEAD = 200;
 export const ENOUGH_BYTES = 16 * 1024;
 
 const HTTP = /^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|PRI|CONNECT) /;
-const HTTP_BEGINS = /^[A-Z]{1,7}$/;
+/** Methods are any words, and what follows a line like this a server takes for HTTP. */
+const HTTP_LINE = /^([!#$%&'*+.^_`|~\w-]+) [^\r\n]* HTTP\/\d/;
+/** A line that is not yet complete, and may become one. */
+const HTTP_BEGINS = /^[!#$%&'*+.^_`|~\w-]*(?: [^\r\n]*)?$/;
+/** Servers skip empty lines before a request; who sends more of them than this hides one. */
+const MOST_BLANK = 256;
 const STRATUM =
   /"method"\s*:\s*"(?:mining\.[a-z_]+|login|eth_submit[A-Za-z]*|eth_getWork|getjob|submit|keepalived)"/;
 /** What a shell says when it is connected to somebody: a prompt, or the first answers to who and where. */
@@ -56,12 +61,14 @@ export function firstWords(bytes: Uint8Array): FirstWords {
   if ("SSH-".startsWith(text)) return words("unknown", { undecided: true });
   if (bytes[0] === 22) return tls(bytes, words);
   if (STRATUM.test(text)) return words("stratum");
-  const method = HTTP.exec(text)?.[1];
-  if (method !== undefined) return http(method, text, words);
+  const line = text.replace(/^[\r\n\t ]+/, "");
+  if (text.length - line.length > MOST_BLANK) return words("http");
+  const method = (HTTP.exec(line) ?? HTTP_LINE.exec(line))?.[1];
+  if (method !== undefined) return http(method, line, words);
   if (isSocks(bytes)) return words("socks");
   if (SHELL.test(text)) return words("shell");
   const undecided =
-    bytes.length < ENOUGH_BYTES && (HTTP_BEGINS.test(text) || text.startsWith("{") || bytes.length < 4);
+    bytes.length < ENOUGH_BYTES && (HTTP_BEGINS.test(line) || text.startsWith("{") || bytes.length < 4);
   return words("unknown", { undecided });
 }
 

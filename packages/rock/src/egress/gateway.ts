@@ -54,12 +54,13 @@ export interface AttachRequest {
   readonly policy: NetworkPolicy;
   /** What the sandbox has used already. Default: nothing. */
   readonly account?: Account;
+  /** Addresses that its names have already: programs remember them. Default: none. */
+  readonly names?: FakeAddresses;
 }
 
 export class EgressGateway implements Disposable {
   readonly #namespace: NetNamespace;
   readonly #netlink: Netlink;
-  readonly #names = new FakeAddresses();
   readonly #guests = new Map<string, Guest>();
   readonly #byInterface = new Map<number, Guest>();
   readonly #onRecord: OnRecord;
@@ -94,9 +95,9 @@ export class EgressGateway implements Disposable {
   async #openDoors(nft: string, options: GatewayOptions): Promise<void> {
     const { upstream = HOST_UPSTREAM, modelGateway } = options;
     const guestOf = (address: string): Guest | undefined => this.#guests.get(address);
-    const common = { namespace: this.#namespace, names: this.#names, guestOf, onRecord: this.#onRecord };
+    const common = { namespace: this.#namespace, guestOf, onRecord: this.#onRecord };
     const tcp = await TcpDoor.open({ ...common, upstream, modelGateway, sandboxes: [SANDBOX_NETWORK] });
-    const dns = await openResolverDoor(this.#namespace, this.#names, guestOf, this.#onRecord);
+    const dns = await openResolverDoor(this.#namespace, guestOf, this.#onRecord);
     const rules = ruleset({ dns: dns.port, tcp: tcp.port });
     const loaded = within(this.#namespace, () => {
       for (const [name, value] of Object.entries(SETTINGS)) set(name, value);
@@ -148,6 +149,7 @@ export class EgressGateway implements Disposable {
       address: ours + 1,
       interfaceIndex: index,
       account: request.account ?? newAccount(),
+      names: request.names ?? new FakeAddresses(),
     };
     // Known before it can speak.
     this.#guests.set(address, guest);

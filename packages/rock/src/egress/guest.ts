@@ -1,5 +1,6 @@
 import { type NetworkPolicy, type Telemetry, type TelemetryProcess, telemetryNow } from "@ale/core";
 import type { Account } from "./account.ts";
+import type { FakeAddresses } from "./fake-addresses.ts";
 import { policyText } from "./policy-text.ts";
 import { processOfSocket } from "./process-of-socket.ts";
 
@@ -13,6 +14,8 @@ export interface Guest {
   readonly address: number;
   readonly interfaceIndex: number;
   policy: NetworkPolicy;
+  /** Its own, so that what others ask for is neither to be seen nor felt here. */
+  readonly names: FakeAddresses;
   readonly account: Account;
 }
 

@@ -40,7 +40,10 @@ export class HttpDoor implements Disposable {
 
   constructor() {
     this.#server = createServer({ keepAliveTimeout: 15_000, requestTimeout: 0, insecureHTTPParser: false });
-    this.#server.on("request", (incoming, response) => void this.#forward(incoming, response));
+    this.#server.on("request", (incoming, response) => {
+      // Our parser lets some bytes pass that our writer refuses: such a message ends its connection, and never us.
+      this.#forward(incoming, response).catch(() => incoming.socket.destroy());
+    });
     this.#server.on("upgrade", (incoming: IncomingMessage, socket: Duplex) => {
       // A tunnel by another name: whatever follows could not be compared.
       this.#refuse(incoming, this.#visits.get(socket));
@@ -77,11 +80,17 @@ export class HttpDoor implements Disposable {
       createConnection: () => out.stream,
       method: incoming.method,
       path: pathOf(incoming.url ?? "/"),
-      headers: passedOn(incoming.rawHeaders),
+      headers: [...passedOn(incoming.rawHeaders), ...framing(incoming)],
       setHost: false,
     });
     onward.on("response", (answer) => {
-      response.writeHead(answer.statusCode ?? 502, answer.statusMessage, passedOn(answer.rawHeaders));
+      try {
+        response.writeHead(answer.statusCode ?? 502, answer.statusMessage, passedOn(answer.rawHeaders));
+      } catch {
+        onward.destroy();
+        (incoming.socket as Socket).resetAndDestroy();
+        return;
+      }
       answer.on("error", () => (incoming.socket as Socket).resetAndDestroy());
       answer.pipe(response);
     });
@@ -114,18 +123,30 @@ function answerRefused(incoming: IncomingMessage, response: ServerResponse, why:
   response.end(refusalText(why));
 }
 
-/** One Host line, for this host; and the request's own target, where it is a whole address, for the same. */
+/**
+ * One Host line, for this host; a target that is a path or `*`, or a whole address for the same (RFC 9112 §3.2); and a body that is framed in a way
+ * about which nobody can differ.
+ */
 function isFor(incoming: IncomingMessage, host: string): boolean {
-  const lines = incoming.rawHeaders.filter((name, i) => i % 2 === 0 && name.toLowerCase() === "host").length;
-  const absolute = /^https?:\/\/([^/?#]+)/i.exec(incoming.url ?? "")?.[1];
+  const { url = "", headers, rawHeaders } = incoming;
+  const lines = rawHeaders.filter((name, i) => i % 2 === 0 && name.toLowerCase() === "host").length;
+  const absolute = ABSOLUTE.exec(url)?.[1];
+  const target = absolute === undefined ? /^(?:\/|\*$)/.test(url) : hostOf(absolute) === host;
+  const encoding = headers["transfer-encoding"]?.toLowerCase();
   return (
     lines === 1 &&
-    hostOf(incoming.headers.host) === host &&
-    (absolute === undefined || hostOf(absolute) === host)
+    hostOf(headers.host) === host &&
+    target &&
+    (encoding === undefined || (encoding === "chunked" && headers["content-length"] === undefined))
   );
 }
 
-const pathOf = (url: string): string => url.replace(/^https?:\/\/[^/?#]+/i, "") || "/";
+/** Said for every method: without it the body of a GET would be written bare, and be the next request. */
+const framing = ({ headers }: IncomingMessage): readonly string[] =>
+  headers["transfer-encoding"] === undefined ? [] : ["Transfer-Encoding", "chunked"];
+
+const ABSOLUTE = /^https?:\/\/([^/?#]+)/i;
+const pathOf = (url: string): string => url.replace(ABSOLUTE, "").replace(/^(?![/*])/, "/");
 
 /** As written, in order, also when a name comes twice. */
 function passedOn(raw: readonly string[]): string[] {

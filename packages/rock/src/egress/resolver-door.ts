@@ -1,7 +1,6 @@
 import { createSocket, type Socket } from "node:dgram";
 import { DNS_TYPE, dnsTypeName, nameFigures, readDnsQuery, writeDnsAnswer } from "./dns-message.ts";
 import { decideName } from "./egress-policy.ts";
-import type { FakeAddresses } from "./fake-addresses.ts";
 import { type Guest, type OnRecord, processOf, recordOf } from "./guest.ts";
 import {
   AF_INET,
@@ -33,7 +32,6 @@ interface Pace {
 
 export async function openResolverDoor(
   namespace: NetNamespace,
-  names: FakeAddresses,
   guestOf: (address: string) => Guest | undefined,
   onRecord: OnRecord,
 ): Promise<ResolverDoor> {
@@ -68,7 +66,7 @@ export async function openResolverDoor(
       return;
     }
     const { allowed } = decideName(guest.policy, query.name);
-    const addresses = allowed && query.type === DNS_TYPE.A ? [names.addressOf(query.name)] : [];
+    const addresses = allowed && query.type === DNS_TYPE.A ? [guest.names.addressOf(query.name)] : [];
     const reply = allowed
       ? ({ type: "addresses", addresses, ttlSeconds: TTL_SECONDS } as const)
       : ({ type: "no-such-name" } as const);

@@ -12,6 +12,8 @@ export const LOG_GROUP = 5;
 
 /** New connections that one sandbox may begin in a second before the rest is only counted. */
 export const NEW_CONNECTIONS_PER_SECOND = 50;
+/** Datagrams to resolvers that one sandbox may send in a second. */
+export const QUERIES_PER_SECOND = 500;
 /** So many at once are let through before that rate counts. */
 export const BURST = 100;
 
@@ -23,6 +25,7 @@ export function ruleset(ports: RulesetPorts): string {
   const log = (prefix: string): string => `log prefix "${prefix}" group ${LOG_GROUP} queue-threshold 1`;
   return `
 table inet ale {
+  set asking { type ifname; flags dynamic; size 65535; timeout 10s; }
   set busy { type ifname; flags dynamic; size 65535; timeout 10s; }
 
   chain turn {
@@ -38,6 +41,8 @@ table inet ale {
     # Here and not at forward: without a way out the kernel drops them before it would get there.
     iifname "${CABLE_PREFIX}*" meta l4proto != { tcp, udp } jump refuse
     iifname "${CABLE_PREFIX}*" udp dport != 53 jump refuse
+    # Each of another port would be an entry of connection tracking, of which all sandboxes have so many together.
+    iifname "${CABLE_PREFIX}*" meta l4proto udp add @asking { iifname limit rate over ${QUERIES_PER_SECOND}/second burst ${QUERIES_PER_SECOND} packets } counter drop
     iifname "${CABLE_PREFIX}*" tcp flags & (syn | ack) == syn add @busy { iifname limit rate over ${NEW_CONNECTIONS_PER_SECOND}/second burst ${BURST} packets } jump flood
   }
 

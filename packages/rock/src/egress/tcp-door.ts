@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { type Exhausted, exhaustedText, take } from "./account.ts";
 import { type CrossingOptions, cross, crossWithHttp } from "./crossing.ts";
 import { decideAddress, decideHost, type EgressDecision } from "./egress-policy.ts";
-import { type FakeAddresses, isFake } from "./fake-addresses.ts";
+import { isFake } from "./fake-addresses.ts";
 import type { FirstWords } from "./first-words.ts";
 import { type Guest, processOf } from "./guest.ts";
 import { HttpDoor } from "./http-door.ts";
@@ -21,7 +21,7 @@ import {
 } from "./native-net.ts";
 import { refusedAloud } from "./refused-aloud.ts";
 import { SourcePorts } from "./source-port.ts";
-import { listen, placeOf, saidOf, tell, type Visit } from "./visit.ts";
+import { listen, objectionTo, placeOf, saidOf, tell, type Visit } from "./visit.ts";
 
 /**
  * Where every TCP connection of every sandbox ends, whatever address it was meant for. What policy allows is dialled again from the
@@ -31,7 +31,6 @@ import { listen, placeOf, saidOf, tell, type Visit } from "./visit.ts";
 
 export interface TcpDoorOptions extends CrossingOptions {
   readonly namespace: NetNamespace;
-  readonly names: FakeAddresses;
   readonly guestOf: (address: string) => Guest | undefined;
   /** Networks in which sandboxes live, e.g. "198.19.0.0/16". */
   readonly sandboxes: readonly string[];
@@ -108,7 +107,7 @@ export class TcpDoor implements Disposable {
       sandboxIp: guest.address,
       port: socket.remotePort ?? 0,
     });
-    const host = isFake(to.ip) ? this.#options.names.nameOf(to.ip) : undefined;
+    const host = isFake(to.ip) ? guest.names.nameOf(to.ip) : undefined;
     const visit: Visit = {
       guest,
       socket,
@@ -128,10 +127,11 @@ export class TcpDoor implements Disposable {
 
   #decide(visit: Visit, fake: boolean): EgressDecision {
     const { guest, host, ip, port } = visit;
+    const { sandboxes, upstream } = this.#options;
     if (host !== undefined) return decideHost(guest.policy, host, port);
     return fake
       ? { allowed: false, refusal: "name" }
-      : decideAddress(guest.policy, ip, port, this.#options.sandboxes);
+      : decideAddress(guest.policy, ip, port, sandboxes, upstream.own?.() ?? []);
   }
 
   /** Told at once; what it began to say follows when it has been said. */
@@ -171,15 +171,6 @@ export class TcpDoor implements Disposable {
     if (failed?.refusal === "unreachable") socket.resetAndDestroy();
     else if (failed !== undefined) this.#refuse(visit, failed.refusal, heard);
   }
-}
-
-/** Why a connection to an allowed name is not what it was allowed for. */
-function objectionTo(words: FirstWords, host: string, port: number): "fronting" | "protocol" | undefined {
-  const named = words.class === "tls" || words.class === "http" || words.class === "http-connect";
-  // A name that is hidden or left out cannot be compared, which is all that fronting needs.
-  if (named && words.claimed !== host) return "fronting";
-  if (port === 443 && words.class !== "tls") return "protocol";
-  return port === 80 && words.class !== "http" ? "protocol" : undefined;
 }
 
 function descriptorOf(socket: Socket): number {

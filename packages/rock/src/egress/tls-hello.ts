@@ -33,19 +33,22 @@ export function readTlsHello(bytes: Uint8Array): TlsHello {
   reader.skip(reader.u8()); // legacy_session_id
   reader.skip(reader.u16()); // cipher_suites
   reader.skip(reader.u8()); // legacy_compression_methods
-  let serverName: string | null = null;
+  const serverNames: string[] = [];
   let alpn: readonly string[] = [];
   let encrypted = false;
   const extensions = reader.left === 0 ? new Reader(new Uint8Array()) : reader.part(reader.u16());
   while (extensions.left > 0 && !extensions.broken) {
     const type = extensions.u16();
     const body = extensions.part(extensions.u16());
-    if (type === SERVER_NAME) serverName = nameOf(body);
+    if (type === SERVER_NAME) serverNames.push(...namesOf(body));
     else if (type === ALPN) alpn = protocolsOf(body);
     else if (type === ENCRYPTED_HELLO) encrypted = true;
     if (body.broken) return OTHER;
   }
-  return reader.broken || extensions.broken ? OTHER : { type: "hello", serverName, alpn, encrypted };
+  if (reader.broken || extensions.broken) return OTHER;
+  // Of two names a server may take the other one: such a hello names nobody.
+  const serverName = serverNames.length === 1 ? (serverNames[0] ?? null) : null;
+  return { type: "hello", serverName, alpn, encrypted };
 }
 
 /** The body of the ClientHello, put together from as many records as it is spread over. */
@@ -82,14 +85,14 @@ function joined(parts: readonly Uint8Array[], length: number): Uint8Array {
   return all;
 }
 
-function nameOf(body: Reader): string | null {
+function namesOf(body: Reader): string[] {
+  const names: string[] = [];
   const list = body.part(body.u16());
   while (list.left > 0 && !list.broken) {
-    const type = list.u8();
-    const name = list.text(list.u16());
-    if (type === 0 && !list.broken) return name.toLowerCase().replace(/\.$/, "");
+    list.u8(); // host_name is the only type there is
+    names.push(list.text(list.u16()).toLowerCase().replace(/\.$/, ""));
   }
-  return null;
+  return names;
 }
 
 function protocolsOf(body: Reader): string[] {

@@ -1,16 +1,26 @@
 import { lookup } from "node:dns/promises";
 import { connect, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
 import type { NetworkPolicy } from "@ale/core";
 import { decideUpstream } from "./egress-policy.ts";
 
 /** The way out, from the host's own network. The proxy resolves names itself and dials what it has resolved, never a private address. */
 export interface Upstream {
+  /** Addresses of this host, besides the private ones that every host has. Default: none. */
+  readonly own?: () => readonly string[];
   /** Addresses of a name, as the host's resolver has them. */
   readonly resolve: (name: string) => Promise<readonly string[]>;
   readonly dial: (address: string, port: number) => Socket;
 }
 
+/** Of this host's interfaces. */
+export const ownAddresses = (): readonly string[] =>
+  Object.values(networkInterfaces()).flatMap((found) =>
+    (found ?? []).map(({ address }) => address.replace(/%.*$/, "")),
+  );
+
 export const HOST_UPSTREAM: Upstream = {
+  own: ownAddresses,
   resolve: async (name) => (await lookup(name, { all: true, family: 4 })).map(({ address }) => address),
   dial: (address, port) => connect({ host: address, port, noDelay: true }),
 };
@@ -39,7 +49,7 @@ export async function dialName(
   const addresses = await upstream.resolve(name).catch(() => []);
   let refused: Dialled = { ok: false, refusal: "unreachable" };
   for (const address of addresses) {
-    const decision = decideUpstream(policy, address, port);
+    const decision = decideUpstream(policy, address, port, upstream.own?.() ?? []);
     if (!decision.allowed) {
       refused = { ok: false, refusal: decision.refusal, address };
       continue;

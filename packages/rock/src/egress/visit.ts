@@ -45,6 +45,19 @@ export const saidOf = (words: FirstWords): Net => ({
   ...(words.alpn.length === 0 ? {} : { alpn: words.alpn.join(",") }),
 });
 
+/** Why a connection to an allowed name is not what it was allowed for. */
+export function objectionTo(
+  words: FirstWords,
+  host: string,
+  port: number,
+): "fronting" | "protocol" | undefined {
+  const named = words.class === "tls" || words.class === "http" || words.class === "http-connect";
+  // A name that is hidden or left out cannot be compared, which is all that fronting needs.
+  if (named && words.claimed !== host) return "fronting";
+  if (port === 443 && words.class !== "tls") return "protocol";
+  return port === 80 && words.class !== "http" ? "protocol" : undefined;
+}
+
 export interface Heard {
   readonly words: FirstWords;
   readonly bytes: Buffer;

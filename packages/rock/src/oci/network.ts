@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { AleError, type Budgets, budgetsOf, type NetworkPolicy, type Telemetry } from "@ale/core";
 import { wantsModelGateway } from "../egress/egress-policy.ts";
+import { FakeAddresses } from "../egress/fake-addresses.ts";
 import { type Attachment, EgressGateway } from "../egress/gateway.ts";
 import { type OnRecord, policyChange } from "../egress/guest.ts";
 import type { ModelGateway, Upstream } from "../egress/upstream.ts";
@@ -156,6 +157,7 @@ export class SandboxNetwork {
   readonly #id: string;
   readonly #networks: Networks;
   readonly #account: NetworkAccount;
+  readonly #names = new FakeAddresses();
   #policy: NetworkPolicy;
   /** The file that is bound over its /etc/resolv.conf, while it runs. */
   #resolver: string | undefined;
@@ -221,6 +223,7 @@ export class SandboxNetwork {
       pids,
       policy,
       account: this.#account.account,
+      names: this.#names,
     });
     this.#account.begin();
     this.#attachment = attachment;

@@ -1,5 +1,6 @@
 import { AleError, type NetworkChange, type NetworkPolicy } from "@ale/core";
 import { specialIn, wantsModelGateway } from "../egress/egress-policy.ts";
+import { ownAddresses } from "../egress/upstream.ts";
 import { refuseTooWide, withoutModelGateway } from "../port/network.ts";
 
 /** Which network policies a server's tenants may ask for. What leaves a sandbox leaves from the server's own host, as the operator's. */
@@ -24,7 +25,7 @@ export function refuseBeyond(bounds: NetworkBounds, policy: NetworkChange): void
   }
   refuseTooWide(policy);
   if (bounds.modelGateway === false && wantsModelGateway(policy)) throw withoutModelGateway(policy);
-  const special = bounds.privateAddresses ? undefined : specialIn(policy);
+  const special = bounds.privateAddresses ? undefined : specialIn(policy, ownAddresses());
   if (special !== undefined)
     throw refused(`${special}, which leads into its own network`, "--allow-private-addresses");
 }

@@ -36,6 +36,18 @@ describe("a name", () => {
     expect(word(decideHost(policy, name, port))).toBe(expected);
   });
 
+  it.each([
+    "a b.files.test",
+    "a\0.files.test",
+    "a\r\n.files.test",
+    "\xe9.files.test",
+    ".files.test",
+    "-.files.test",
+  ])("that is none is not asked for outside, wildcard or not: %j", (name) => {
+    expect(word(decideHost(policy, name, 443))).toBe("name");
+    expect(word(decideName(NetworkPolicy.parse({ mode: "open" }), name))).toBe("name");
+  });
+
   it("of the metadata service is reached only when it is named itself", () => {
     const wide = NetworkPolicy.parse({ mode: "allowlist", hosts: [{ name: "*.google.internal" }] });
     const literal = NetworkPolicy.parse({ mode: "allowlist", hosts: [{ name: "metadata.google.internal" }] });

@@ -27,6 +27,26 @@ async function realHello(options: { servername?: string; ALPNProtocols?: string[
   return hello;
 }
 
+/** A hello with one more extension. */
+function withExtension(hello: Buffer, type: number, body: Buffer): Buffer {
+  const whole = Buffer.concat([hello, u16(type), u16(body.length), body]);
+  const more = 4 + body.length;
+  let at = 5 + 4 + 2 + 32;
+  at += 1 + whole[at]!;
+  at += 2 + whole.readUInt16BE(at);
+  at += 1 + whole[at]!;
+  whole.writeUInt16BE(whole.readUInt16BE(at) + more, at);
+  whole.writeUIntBE(whole.readUIntBE(6, 3) + more, 6, 3);
+  whole.writeUInt16BE(whole.readUInt16BE(3) + more, 3);
+  return whole;
+}
+
+const u16 = (value: number): Buffer => Buffer.from([value >> 8, value & 255]);
+const serverNames = (...names: string[]): Buffer => {
+  const list = Buffer.concat(names.flatMap((name) => [Buffer.from([0]), u16(name.length), bytes(name)]));
+  return Buffer.concat([u16(list.length), list]);
+};
+
 describe("the first words of a TLS client", () => {
   it("claim the name that it wants and how it would speak", async () => {
     const hello = await realHello({ servername: "Files.Test", ALPNProtocols: ["h2", "http/1.1"] });
@@ -40,6 +60,20 @@ describe("the first words of a TLS client", () => {
 
   it("claim nothing where it names nobody", async () => {
     expect(firstWords(await realHello({}))).toMatchObject({ class: "tls", claimed: null });
+  });
+
+  it.each([
+    ["two names in two extensions", { servername: "files.test" }, 0, serverNames("evil.test")],
+    ["two names in one", {}, 0, serverNames("files.test", "evil.test")],
+    ["a name, and another one hidden", { servername: "files.test" }, 0xfe0d, Buffer.alloc(32)],
+  ])("claim nothing where a server could take another name: %s", async (_how, options, type, body) => {
+    const hello = await realHello(options);
+    expect(firstWords(withExtension(hello, type, body))).toMatchObject({ class: "tls", claimed: null });
+    // Where the one name alone counts.
+    if (type === 0 && !("servername" in options))
+      expect(firstWords(withExtension(hello, 0, serverNames("Files.Test")))).toMatchObject({
+        claimed: "files.test",
+      });
   });
 
   it("are undecided until all of them are there, however they are cut", async () => {
