@@ -1,5 +1,5 @@
-import { closeSync, readSync } from "node:fs";
-import { Poll } from "../host/poll.ts";
+import { closeSync } from "node:fs";
+import { Poll, readNow } from "../host/poll.ts";
 import { readPage } from "./ring-page.ts";
 import { decoderOf, type TraceEvent } from "./trace-events.ts";
 import { openPipes } from "./tracefs.ts";
@@ -73,14 +73,5 @@ export class TraceReader implements Disposable {
 
   [Symbol.dispose](): void {
     for (const pipe of this.#pipes) closeSync(pipe);
-  }
-}
-
-function readNow(pipe: number, buffer: Buffer): number {
-  try {
-    return readSync(pipe, buffer);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EAGAIN") return 0;
-    throw error;
   }
 }

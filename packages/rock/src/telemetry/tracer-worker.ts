@@ -19,6 +19,8 @@ import type { FromTracer, ToTracer, TracerSetup } from "./tracer-messages.ts";
 
 /** Between two looks while there is something to see: what is left to the kernel waits in its buffers, and what is asked comes first. */
 const [BUSY_MS, HURRIED_MS] = [20, 1];
+/** What is asked waits so long, so that one reading answers it, and what else is asked meanwhile. */
+const ASKED_MS = 1;
 /** So long after the last event it is still looked often: what was born will soon be a program. */
 const QUIET_MS = 4;
 /** A driver that ends waits for this at most. */
@@ -45,6 +47,7 @@ const asked: { readonly at: number; readonly answer: () => void }[] = [];
 const nowNs = (): number => Number(process.hrtime.bigint());
 const onClock = (ns: number): number => fromMonotonicMs(ns / 1e6);
 const tell = (message: FromTracer): void => port.postMessage(message);
+const pause = new Int32Array(new SharedArrayBuffer(4));
 let on = false;
 
 /** This thread alone goes before others: it works for moments, and what it does not read in time is gone. */
@@ -124,10 +127,15 @@ function read(now: number): boolean {
 }
 
 hurry();
+const betweenMs = execs === undefined ? HURRIED_MS : BUSY_MS;
 let [busyUntil, sweptAt] = [0, 0];
 for (;;) {
   const rung = Atomics.load(bell, 0);
   if (!listen()) break;
+  if (asked.length > 0) {
+    Atomics.wait(pause, 0, 0, ASKED_MS);
+    if (!listen()) break;
+  }
   const now = nowNs();
   if (read(now)) busyUntil = now + QUIET_MS * 1e6;
   if (now - sweptAt > SWEEP_MS * 1e6) {
@@ -135,8 +143,7 @@ for (;;) {
     story.sweep(onClock(now));
     execs?.sweep(now);
   }
-  const hurried = execs === undefined || asked.length > 0;
-  if (on && now < busyUntil) Atomics.wait(bell, 0, rung, hurried ? HURRIED_MS : BUSY_MS);
+  if (on && now < busyUntil) Atomics.wait(bell, 0, rung, asked.length > 0 ? HURRIED_MS : betweenMs);
   else reader.wait(IDLE_MS);
 }
 answerUntil(Number.POSITIVE_INFINITY);
