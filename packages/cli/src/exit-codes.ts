@@ -56,6 +56,7 @@ const BY_CODE: Readonly<Record<string, ExitCode>> = {
   "tar-invalid": EXIT.usage,
   "copy-*": EXIT.usage,
   "out-invalid": EXIT.usage,
+  "key-invalid": EXIT.usage,
   "context-missing": EXIT.usage,
   "stage-unknown": EXIT.usage,
   "build-failed": EXIT.failed,

@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { generateKeyPairSync } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { sha256 } from "@ale/core";
@@ -356,6 +357,30 @@ describe("ale guard verify", () => {
     });
     await writeFile(json, "{}");
     expect(await findings(home, json)).toMatchObject({ exitCode: EXIT.failed, found: { bundle: "fails" } });
+  });
+
+  it("tells by whose key a bundle was signed", async () => {
+    const home = await temporaryHome();
+    await record(home, "night", "ep_night", tunnelEpisode());
+    const { privateKey, publicKey } = generateKeyPairSync("ed25519");
+    const [secret, known] = [join(home, "key.pem"), join(home, "key.pub.pem")];
+    await writeFile(secret, privateKey.export({ type: "pkcs8", format: "pem" }));
+    await writeFile(known, publicKey.export({ type: "spki", format: "pem" }));
+    const page = join(home, "signed.html");
+    await ale(home, "guard", "export", "last", "--out", page, "--sign-key", secret);
+    expect(await findings(home, page, "--public-key", known)).toMatchObject({
+      exitCode: EXIT.ok,
+      found: { page: "holds", digest: "holds", signature: "holds" },
+    });
+    const unsigned = join(home, "unsigned.html");
+    await ale(home, "guard", "export", "last", "--out", unsigned);
+    expect((await findings(home, unsigned)).found).toMatchObject({ signature: "open" });
+    expect(await findings(home, unsigned, "--public-key", known)).toMatchObject({
+      exitCode: EXIT.failed,
+      found: { signature: "fails" },
+    });
+    expect((await ale(home, "guard", "export", "last", "--sign-key", known)).exitCode).toBe(EXIT.usage);
+    expect((await ale(home, "guard", "verify", "ep_night", "--public-key", known)).exitCode).toBe(EXIT.usage);
   });
 
   it("names the first broken line of a log, and why", async () => {

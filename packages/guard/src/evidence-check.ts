@@ -52,7 +52,7 @@ export function checkBundle(bundle: EvidenceBundle, raw: unknown = bundle): Find
 const holds = (what: string, detail: string): Finding => ({ result: "holds", what, detail });
 const fails = (what: string, detail: string): Finding => ({ result: "fails", what, detail });
 
-function digestFinding({ digest, ...body }: EvidenceBundle): Finding {
+function digestFinding({ digest, signature: _, ...body }: EvidenceBundle): Finding {
   const text = canonicalOf(body);
   if (text === null) return fails("digest", "the content has no canonical form");
   const own = sha256(text);

@@ -60,6 +60,10 @@ export const EvidenceBundle = z.object({
   alarms: z.object({ file: z.string(), events: count, head: hash, lines: z.array(Line) }).nullable(),
   /** SHA-256 of the canonical JSON of all of the above. */
   digest: hash,
+  /** Over the digest, by whoever made it, with a key of theirs. Base64; the key is SubjectPublicKeyInfo. */
+  signature: z
+    .object({ algorithm: z.literal("ed25519"), publicKey: z.string(), value: z.string() })
+    .optional(),
 });
 export type EvidenceBundle = z.infer<typeof EvidenceBundle>;
 
@@ -118,7 +122,7 @@ export function bundleOf({ incident, log, witness, alarms, ruleOf, made }: Evide
     lines: linesOf(whole, new Set([0, ...incident.lines, last])),
     full: packed.length > SMALL ? null : { encoding: "gzip+base64" as const, data: packed },
     alarms: alarms === null || incident.alarms.length === 0 ? null : alarmsOf(incident, alarms),
-  } satisfies Omit<EvidenceBundle, "digest">;
+  } satisfies Omit<EvidenceBundle, "digest" | "signature">;
   return { ...body, digest: digestOf(body) };
 }
 

@@ -15,6 +15,7 @@ export { EpisodeGuard, type GuardRequest } from "./episode/episode-guard.ts";
 export type { Decision, Judgement, RefusedRecord } from "./episode/judgement.ts";
 export * from "./evidence.ts";
 export * from "./evidence-check.ts";
+export { signatureFinding, signatureText, signed } from "./evidence-signature.ts";
 export * from "./fingerprint.ts";
 export * from "./incident.ts";
 export { type AlertLine, type Attempt, attemptsOf } from "./incident-head.ts";

@@ -1,8 +1,10 @@
 import { spawnSync } from "node:child_process";
+import { generateKeyPairSync, type KeyPairKeyObjectResult } from "node:crypto";
 import { canonicalJson, digestOf } from "@ale/core";
 import { describe, expect, it } from "vitest";
 import { bundleOf, EvidenceBundle } from "../src/evidence.ts";
 import { checkBundle, compareWithLog, readBundle } from "../src/evidence-check.ts";
+import { signatureFinding, signed } from "../src/evidence-signature.ts";
 import { incidentsOf } from "../src/incidents.ts";
 import { entriesOf, logText, T0, tunnelEpisode } from "./recorded.ts";
 
@@ -28,6 +30,60 @@ const forged = (change: (copy: EvidenceBundle) => void): EvidenceBundle => {
   change(copy as EvidenceBundle);
   return { ...copy, digest: digestOf(copy) } as EvidenceBundle;
 };
+
+describe("a signed bundle", () => {
+  const pem = ({ privateKey, publicKey }: KeyPairKeyObjectResult) => ({
+    privateKey: `${privateKey.export({ type: "pkcs8", format: "pem" })}`,
+    publicKey: `${publicKey.export({ type: "spki", format: "pem" })}`,
+  });
+  const [mine, other] = [pem(generateKeyPairSync("ed25519")), pem(generateKeyPairSync("ed25519"))];
+  const rsa = pem(generateKeyPairSync("rsa", { modulusLength: 2048 }));
+  const good = signed(bundle, mine.privateKey);
+
+  it("is the same but for its signature, and holds by itself", () => {
+    expect(results(good)).toEqual(results(bundle));
+    expect(readBundle(JSON.parse(JSON.stringify(good)))).toEqual({ ok: true, bundle: good });
+  });
+
+  it.each([
+    ["not signed", bundle, undefined, "open", "does not say who made it"],
+    ["not signed, and should be", bundle, mine.publicKey, "fails", "should be"],
+    ["by whom nobody knows", good, undefined, "open", "whose that is"],
+    ["by the key that was given", good, mine.publicKey, "holds", "SHA256:"],
+    ["by another key", good, other.publicKey, "fails", "not by the one that was given"],
+    ["of another digest", { ...good, digest: "0".repeat(64) }, mine.publicKey, "fails", "over this digest"],
+    [
+      "whose key was put in the place of the right one",
+      {
+        ...good,
+        signature: { ...good.signature!, publicKey: signed(bundle, other.privateKey).signature!.publicKey },
+      },
+      undefined,
+      "fails",
+      "over this digest",
+    ],
+    [
+      "whose key is none",
+      { ...good, signature: { ...good.signature!, publicKey: "AAAA" } },
+      undefined,
+      "fails",
+      "is none",
+    ],
+  ])("%s is told as such", (_name, one, key, result, detail) => {
+    expect(signatureFinding(one, key)).toMatchObject({ result, detail: expect.stringContaining(detail) });
+  });
+
+  it.each([
+    ["a public key to sign with", () => signed(bundle, mine.publicKey), "no private Ed25519 key"],
+    ["a private key to check with", () => signatureFinding(good, mine.privateKey), "it is a private one"],
+    ["a key of another kind", () => signed(bundle, rsa.privateKey), "of the kind rsa"],
+    ["no key", () => signatureFinding(good, "hello"), "no PEM of a key"],
+  ])("refuses %s", (_name, act, message) => {
+    expect(act).toThrow(
+      expect.objectContaining({ code: "key-invalid", message: expect.stringContaining(message) }),
+    );
+  });
+});
 
 describe("a bundle", () => {
   it("holds against itself, and is the same after a round trip", () => {

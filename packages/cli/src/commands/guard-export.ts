@@ -1,10 +1,11 @@
 import { basename, dirname, join, resolve } from "node:path";
-import { bundleOf, EvidenceBundle, type EvidenceWitness } from "@ale/guard";
+import { bundleOf, EvidenceBundle, type EvidenceWitness, signed } from "@ale/guard";
 import { defineUsage, parseArguments } from "../args.ts";
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { type ReadIncident, readIncident } from "../incidents.ts";
 import { makeFolder, writeWhole } from "../out-files.ts";
+import { readPem } from "../pem.ts";
 import { renderEvidence } from "../report/evidence.ts";
 import { RULE_PACKS, rulesInWords } from "../rule-titles.ts";
 import { softwareVersions } from "../versions.ts";
@@ -21,11 +22,17 @@ const usage = defineUsage({
       help: "a folder, or the name of the HTML file (default: the working directory)",
     },
     rules: RULE_PACKS,
+    "sign-key": {
+      type: "string",
+      value: "FILE",
+      help: "sign it with this private Ed25519 key (PEM)",
+    },
   },
   notes: `
 Writes ID.html, one page that opens without a network and without scripts, and ID.json, the same as data: the exact lines of the log, the hash of
 every line, the whole log where it is small, and how to check all of it by hand. The page carries the JSON within it, so that either is enough.
 docs/reference/evidence-bundle.md describes the format. Check one with: ale guard verify FILE
+With --sign-key whoever has your public key can see that it is yours: ale guard verify FILE --public-key key.pub.pem
 example: ale guard export last --out evidence/`,
 });
 
@@ -33,9 +40,10 @@ export const guardExport: Action = {
   usage,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(usage, argv);
+    const key = values["sign-key"] === undefined ? undefined : readPem(values["sign-key"]);
     const read = await readIncident(io.home, positionals[0]!, signal);
     const { ale, node } = await softwareVersions();
-    const bundle = bundleOf({
+    const unsigned = bundleOf({
       incident: read.incident,
       log: { file: basename(read.log.path), bytes: read.bytes },
       witness: await witnessOf(io.home, read),
@@ -43,6 +51,7 @@ export const guardExport: Action = {
       ruleOf: rulesInWords(values.rules),
       made: { at: new Date().toISOString(), software: { ale, node } },
     });
+    const bundle = key === undefined ? unsigned : signed(unsigned, key);
     const text = `${JSON.stringify(bundle, null, 1)}\n`;
     const html = htmlPath(values.out, bundle.incident.id);
     const json = html.replace(/\.html$/, ".json");
@@ -52,7 +61,15 @@ export const guardExport: Action = {
     io.print(html);
     io.print(json);
     io.note(`check it with: ale guard verify ${html}`);
-    io.result({ ok: true, id: bundle.incident.id, html, json, digest: bundle.digest, head: bundle.log.head });
+    io.result({
+      ok: true,
+      id: bundle.incident.id,
+      html,
+      json,
+      digest: bundle.digest,
+      signed: key !== undefined,
+      head: bundle.log.head,
+    });
     return EXIT.ok;
   },
 };

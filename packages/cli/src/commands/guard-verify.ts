@@ -2,13 +2,21 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import { AleError, type EpisodeLog, scanEpisodeLog } from "@ale/core";
-import { checkBundle, compareWithLog, type EvidenceBundle, type Finding, readBundle } from "@ale/guard";
+import {
+  checkBundle,
+  compareWithLog,
+  type EvidenceBundle,
+  type Finding,
+  readBundle,
+  signatureFinding,
+} from "@ale/guard";
 import { alarmFile } from "../alarms.ts";
-import { defineUsage, parseArguments } from "../args.ts";
+import { defineUsage, parseArguments, usageError } from "../args.ts";
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { findIncident } from "../incidents.ts";
 import type { Io } from "../io.ts";
+import { readPem } from "../pem.ts";
 import { printable } from "../printable.ts";
 import { attachmentOf, renderEvidence } from "../report/evidence.ts";
 import { findEpisode } from "../runs.ts";
@@ -26,6 +34,11 @@ const usage = defineUsage({
       help: "compare a bundle with this log (default: the episode of that name here)",
     },
     sealed: SEALED,
+    "public-key": {
+      type: "string",
+      value: "FILE",
+      help: "a bundle must be signed by this Ed25519 key (PEM)",
+    },
   },
   notes: `
 TARGET is a bundle (.html, .json), a log (.jsonl), or the id of an incident or an episode; without one, the log of imported alarms. Of a log the
@@ -41,8 +54,14 @@ export const guardVerify: Action = {
     const target = positionals[0] ?? alarmFile(io.home);
     if (positionals[0] === undefined && !existsSync(target)) return sayNoAlarms(io);
     const isBundle = /\.(?:html|json)$/.test(target);
+    const key = values["public-key"] === undefined ? undefined : readPem(values["public-key"]);
+    if (key !== undefined && !isBundle)
+      throw usageError(
+        "--public-key is for bundles: a log is not signed",
+        "name the .html or the .json of one",
+      );
     const findings = isBundle
-      ? await verifyBundle(target, values.log, io)
+      ? await verifyBundle(target, { log: values.log, key }, io)
       : await verifyLog(await logPath(target, io, signal), io);
     for (const finding of findings) sayFinding(finding, io);
     const holds = findings.every(({ result }) => result !== "fails");
@@ -140,7 +159,11 @@ async function witnessFinding(
   return [{ result: "holds", what, detail: `the state of run ${witness.run} ${by}` }];
 }
 
-async function verifyBundle(path: string, logFile: string | undefined, io: Io): Promise<Finding[]> {
+async function verifyBundle(
+  path: string,
+  { log: logFile, key }: { readonly log: string | undefined; readonly key: string | undefined },
+  io: Io,
+): Promise<Finding[]> {
   const text = await readText(path);
   const attached = path.endsWith(".html") ? attachmentOf(text) : { ok: true as const, json: text };
   if (!attached.ok) return [{ result: "fails", what: "page", detail: attached.why }];
@@ -156,6 +179,7 @@ async function verifyBundle(path: string, logFile: string | undefined, io: Io): 
   return [
     ...(path.endsWith(".html") ? [pageFinding(text, bundle, attached.json)] : []),
     ...checkBundle(bundle, raw),
+    signatureFinding(bundle, key),
     await originFinding(bundle, logFile, io),
     ...(await bundleWitness(bundle, io)),
   ];

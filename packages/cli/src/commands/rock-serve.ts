@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { familyEnvironments } from "@ale/bench";
 import { AleError } from "@ale/core";
 import { approvalsOf } from "@ale/guard";
@@ -16,6 +15,7 @@ import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { MODEL_GATEWAY_OPTION, modelGatewayOption } from "../network-options.ts";
+import { readPem } from "../pem.ts";
 import { approvalsApi } from "../rock/approvals-api.ts";
 import { startDetached, tellStarter } from "../rock/detached-server.ts";
 import { duration } from "../rock/format.ts";
@@ -193,7 +193,7 @@ function optionsOf(values: Values, io: Io, signal: AbortSignal): ServeOptions {
   const tls =
     values["tls-key"] === undefined
       ? {}
-      : { tls: { key: pem(values["tls-key"]), cert: pem(values["tls-cert"]!) } };
+      : { tls: { key: readPem(values["tls-key"]), cert: readPem(values["tls-cert"]!) } };
   return {
     home,
     ...(values.host === undefined ? {} : { host: values.host }),
@@ -242,13 +242,5 @@ function hasImage(home: string, image: string): boolean {
     return true;
   } catch {
     return false;
-  }
-}
-
-function pem(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (cause) {
-    throw new AleError("usage", `${path} cannot be read`, { cause });
   }
 }

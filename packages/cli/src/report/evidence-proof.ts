@@ -1,12 +1,12 @@
 import { type Event, sha256 } from "@ale/core";
-import type { EvidenceBundle } from "@ale/guard";
+import { type EvidenceBundle, signatureText } from "@ale/guard";
 import type { BundleLine } from "./evidence-lines.ts";
 import { type Html, html } from "./html.ts";
 
 /** The part of an evidence page that proves the rest: exact lines, hashes, and how to check them without this program. */
 
 export function proofSection(
-  { log, chain, full, digest }: EvidenceBundle,
+  { log, chain, full, digest, signature }: EvidenceBundle,
   lines: readonly BundleLine[],
 ): Html {
   const row = (name: string, value: string): Html => html`<dt>${name}</dt><dd><code>${value}</code></dd>`;
@@ -19,6 +19,7 @@ export function proofSection(
       ${row(log.sealed ? "seal (the episode's identity)" : "last hash (not sealed)", log.head)}
       ${row("SHA-256 of the log", log.sha256)}
       ${row("digest of the bundle", digest)}
+      ${row("signature over it", signatureText(signature))}
       ${row("witness", witnessText(log))}
     </dl>
     <h3>The lines that it rests on</h3>
