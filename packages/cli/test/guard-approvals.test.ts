@@ -34,7 +34,7 @@ describe("ale guard approvals", () => {
   it("answers with who and why, and tells the second that it came second", async () => {
     const home = await temporaryHome();
     const asked = storeOf(home).ask(request);
-    const first = await ale(home, "guard", "approve", "ap", "--reason", "only a copy");
+    const first = await ale(home, "guard", "approve", "ap_1", "--reason", "only a copy");
     expect(first).toMatchObject({ exitCode: EXIT.ok });
     expect(await asked).toEqual({ granted: true, by: whoAnswers(), reason: "only a copy" });
     const second = await ale(home, "guard", "deny", "ap_1", "--json");
@@ -43,9 +43,21 @@ describe("ale guard approvals", () => {
     expect(second.stderr).toContain(`approved before, by ${whoAnswers()}`);
   });
 
-  it("says what to do about an id that nothing has", async () => {
-    const outcome = await ale(await temporaryHome(), "guard", "deny", "ap_9");
-    expect(outcome.exitCode).toBe(EXIT.usage);
-    expect(outcome.stderr).toContain("ale guard approvals");
-  });
+  it.each(["", " ", "a", "ap_", "ap_01k4mz8", "ap_\u001b[31mx", "ap_9999999999"])(
+    "answers nothing by %j, and says what would",
+    async (word) => {
+      const home = await temporaryHome();
+      const store = storeOf(home);
+      const asked = store.ask({ ...request, id: "ap_01k4mz8qr3" });
+      for (const verb of ["approve", "deny"]) {
+        const { exitCode, stderr } = await ale(home, "guard", verb, word);
+        expect(exitCode).toBe(EXIT.usage);
+        expect(stderr).toMatch(/next: /);
+        expect(stderr).not.toContain("\u001b");
+      }
+      expect(store.pending()).toHaveLength(1);
+      expect(await ale(home, "guard", "deny", "ap_01k4mz8q")).toMatchObject({ exitCode: EXIT.ok });
+      expect(await asked).toMatchObject({ granted: false });
+    },
+  );
 });

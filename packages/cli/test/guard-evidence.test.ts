@@ -46,8 +46,10 @@ describe("ale guard evidence", () => {
     "lets go only what a person releases, and only when the episode is over",
     async () => {
       const home = await homeWithEvidence();
+      const short = await ale(home, "guard", "evidence", "release", "ep_01k", "--reason", "x", "--unsealed");
+      expect([short.exitCode, short.stderr]).toEqual([EXIT.usage, expect.stringContaining("too short")]);
       const release = (...more: string[]) =>
-        ale(home, "guard", "evidence", "release", "ep_01k", "--reason", "case closed", ...more);
+        ale(home, "guard", "evidence", "release", "ep_01kevide", "--reason", "case closed", ...more);
       expect((await release()).stderr).toContain("is not in");
       const path = await recordEpisode(home, "run", { id: EPISODE, violation: true, sealed: false });
       const open = await release();

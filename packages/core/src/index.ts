@@ -1,5 +1,6 @@
 export * from "./alert-index.ts";
 export * from "./approval.ts";
+export * from "./beginning.ts";
 export * from "./canonical-json.ts";
 export * from "./create-whole.ts";
 export * from "./episode-index.ts";

@@ -47,8 +47,8 @@ const answerUsage = defineUsage({
     reason: { type: "string", value: "TEXT", help: "is recorded, and told to the agent with a refusal" },
   },
   notes: `
-ID is what ale guard approvals shows, or an unambiguous beginning of it. The first answer counts; exits 1 when this one came second, or
-nobody waits for it any more.`,
+ID is what ale guard approvals shows, or a beginning of it, with 8 characters after ap_ or more, that no other has which waits. The first answer
+counts; exits 1 when this one came second, or nobody waits for it any more.`,
 });
 
 export const approve: Action = {
@@ -64,7 +64,7 @@ export const deny: Action = {
 function answer(granted: boolean, argv: readonly string[], io: Io): number {
   const { values, positionals } = parseArguments(answerUsage, argv);
   const store = approvalsOf(io.home);
-  const request = deepPrintable(store.find(positionals[0] ?? ""));
+  const request = deepPrintable(store.find(positionals[0]!));
   const { reason } = values;
   const given: ApprovalAnswer = { granted, by: whoAnswers(), ...(reason === undefined ? {} : { reason }) };
   const answered = store.answer(request.id, given);

@@ -82,9 +82,9 @@ const releaseUsage = defineUsage({
     unsealed: { type: "boolean", help: "also where the episode's log is not sealed, or not here" },
   },
   notes: `
-ID is what ale guard evidence ls shows, or an unambiguous beginning of it. What is still frozen of it ends within seconds; its files go with
-ale guard evidence prune. Nothing else ever removes evidence.
-example: ale guard evidence release ep_01k --reason "bundle exported, case 17 closed"`,
+ID is what ale guard evidence ls shows, or a beginning of it, with 8 characters after ep_ or more, that no other has. What is still frozen of it
+ends within seconds; its files go with ale guard evidence prune. Nothing else ever removes evidence.
+example: ale guard evidence release ep_01k4mz8qr3 --reason "bundle exported, case 17 closed"`,
 });
 
 export const release: Action = {

@@ -1,6 +1,14 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { AleError, ApprovalAnswer, ApprovalRequest, type Approver, processStart } from "@ale/core";
+import {
+  AleError,
+  ApprovalAnswer,
+  ApprovalRequest,
+  type Approver,
+  isBeginning,
+  MORE_OF_THE_ID,
+  processStart,
+} from "@ale/core";
 import {
   type GivenAnswer,
   isId,
@@ -106,31 +114,41 @@ export class ApprovalStore implements Approver {
       : { type: "abandoned", approval: askedOf(request) };
   }
 
-  /** Throws an AleError `approval-unknown` where there was no such request in the last day, or several begin like this. */
-  answer(idOrBeginning: string, answer: ApprovalAnswer): Answered {
-    const { id } = this.find(idOrBeginning);
+  /** Answers the request of exactly this id. Throws an AleError `approval-unknown` where there was none in the last day. */
+  answer(id: string, answer: ApprovalAnswer): Answered {
     const state = this.get(id);
-    if (state?.type === "answered") return { type: "late", answer: state.answer };
-    if (state?.type !== "pending") return { type: "abandoned" };
+    if (state === undefined)
+      throw unknown(`nothing waits for approval under ${JSON.stringify(id.slice(0, 80))}`);
+    if (state.type === "answered") return { type: "late", answer: state.answer };
+    if (state.type === "abandoned") return { type: "abandoned" };
     if (putAnswer(this.directory, id, ApprovalAnswer.parse(answer))) return { type: "counted" };
     return { type: "late", answer: readAnswer(this.directory, id)! };
   }
 
-  /** The request that an id, or an unambiguous beginning of one, names. Throws as `answer` does. */
-  find(idOrBeginning: string): AskedApproval {
-    const ids = listFiles(this.directory).requests;
-    const matches = ids.includes(idOrBeginning)
-      ? [idOrBeginning]
-      : ids.filter((id) => id.startsWith(idOrBeginning));
-    const request = matches.length === 1 ? readRequest(this.directory, matches[0]!) : undefined;
-    if (request !== undefined) return askedOf(request);
-    throw new AleError(
-      "approval-unknown",
-      matches.length > 1
-        ? `${idOrBeginning} is the beginning of several: ${matches.join(", ")}`
-        : `nothing waits for approval under ${idOrBeginning}`,
-      { next: "ale guard approvals lists what does" },
-    );
+  /**
+   * The request that a person names by its id, or by an unambiguous beginning of one (`isBeginning`). One that is over is meant only where
+   * none that is waited for begins like this. Throws an AleError: `approval-unknown`, or `approval-over` where several begin like this and
+   * all are over.
+   */
+  find(word: string): AskedApproval {
+    const exact = this.get(word);
+    if (exact !== undefined) return exact.approval;
+    const shown = JSON.stringify(word.slice(0, 80));
+    if (!isBeginning(word)) throw unknown(`${shown} names no approval`, MORE_OF_THE_ID);
+    const states = listFiles(this.directory)
+      .requests.filter((id) => id.startsWith(word))
+      .flatMap((id) => this.get(id) ?? []);
+    const living = states.filter(({ type }) => type === "pending");
+    const meant = living.length > 0 ? living : states;
+    if (meant.length === 1) return meant[0]!.approval;
+    if (meant.length === 0) throw unknown(`nothing waits for approval under ${shown}`);
+    const ids = meant.slice(0, 4).map(({ approval }) => approval.id);
+    const some = `${ids.join(", ")}${meant.length > ids.length ? ", …" : ""}`;
+    if (living.length > 0)
+      throw unknown(`${living.length} requests begin with ${shown}: ${some}`, MORE_OF_THE_ID);
+    throw new AleError("approval-over", `all requests that begin with ${shown} are over: ${some}`, {
+      next: WHAT_WAITS,
+    });
   }
 
   /** Why nobody can be asked this, if so. */
@@ -221,6 +239,11 @@ export class ApprovalStore implements Approver {
     prune(this.directory);
   }
 }
+
+const WHAT_WAITS = "ale guard approvals lists what waits";
+
+const unknown = (message: string, next = WHAT_WAITS): AleError =>
+  new AleError("approval-unknown", message, { next });
 
 function askedOf(stored: StoredRequest): AskedApproval {
   const { schema, owner, deadlineMs, ...shown } = stored;

@@ -95,17 +95,44 @@ test("a cancelled episode asks no longer", async () => {
   expect(store.answer("ap_1", { granted: true, by: "user:ada" })).toMatchObject({ type: "late" });
 });
 
-test("an unambiguous beginning is enough; others are refused with what would help", async () => {
+test.each([
+  // The id of the one that is meant, or what is said instead.
+  ["ap_01kabcdefga", "ap_01kabcdefga"],
+  ["ap_01kabcdefg", /2 requests begin with "ap_01kabcdefg": ap_01kabcdefga, ap_01kabcdefgb/],
+  ["ap_01kabcde", /2 requests begin/],
+  ["ap_01kxyzxy", "ap_01kxyzxyza"],
+  ["ap_01kxyzx", /"ap_01kxyzx" names no approval/],
+  ["ap_", /names no approval/],
+  ["a", /names no approval/],
+  ["", /"" names no approval/],
+  ["   ", /names no approval/],
+  ["../approvals/ap_01kxyzxyza", /nothing waits/],
+  ["ap_01knothing", /nothing waits for approval under "ap_01knothing"/],
+  ["ap_01kabcdefz", "ap_01kabcdefz0"],
+  [
+    "ap_01koverove",
+    /all requests that begin with "ap_01koverove" are over: ap_01koverovera, ap_01koveroverb/,
+  ],
+  ["ap_01kxyzxyzb", "ap_01kxyzxyzb"],
+])("%j names a request that waits, one that is over, or nothing: %s", async (word, named) => {
   const store = new ApprovalStore(await folder(), { timeoutMs: 20_000 });
   const controller = new AbortController();
-  const both = ["ap_aa", "ap_ab"].map((id) => store.ask(request(id), controller.signal));
-  const yes = { granted: true, by: "user:ada" };
-  expect(() => store.answer("ap_a", yes)).toThrow("ap_aa, ap_ab");
-  expect(() => store.answer("ap_x", yes)).toThrow("nothing waits");
-  expect(store.answer("ap_ab", yes)).toEqual({ type: "counted" });
-  expect(await both[1]).toEqual(yes);
+  const over = ["ap_01kxyzxyzb", "ap_01kabcdefz0", "ap_01koverovera", "ap_01koveroverb"];
+  for (const id of over) {
+    const asked = store.ask(request(id));
+    store.answer(id, { granted: false, by: "user:ada" });
+    await asked;
+  }
+  const living = ["ap_01kabcdefga", "ap_01kabcdefgb", "ap_01kxyzxyza"];
+  const waiting = living.map((id) => store.ask(request(id), controller.signal));
+  if (typeof named === "string") expect(store.find(word).id).toBe(named);
+  else expect(() => store.find(word)).toThrow(named);
+  // An answer is of a whole id alone.
+  if (word !== named)
+    expect(() => store.answer(word, { granted: true, by: "user:ada" })).toThrow("nothing waits");
+  expect(store.pending()).toHaveLength(living.length);
   controller.abort(new Error("over"));
-  await expect(both[0]).rejects.toThrow("over");
+  for (const one of waiting) await expect(one).rejects.toThrow("over");
 });
 
 test("what becomes of a request can be looked up for a day", async () => {

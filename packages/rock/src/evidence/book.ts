@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { basename, join } from "node:path";
-import { AleError, suggest } from "@ale/core";
+import { AleError, isBeginning, MORE_OF_THE_ID, suggest } from "@ale/core";
 import { z } from "zod";
 import { canonicalName } from "../image/reference.ts";
 import { entries, readWhole, writeWhole } from "../oci/state.ts";
@@ -87,13 +87,17 @@ export function evidenceRecords(home: string): EvidenceRecord[] {
     .sort((a, b) => a.askedAtMs - b.askedAtMs);
 }
 
-/** The one that `word` is, or an unambiguous beginning of. Throws an AleError `evidence-unknown`. */
+/** The one that `word` is, or an unambiguous beginning of (`isBeginning`). Throws an AleError `evidence-unknown`. */
 export function findEvidence(home: string, word: string): EvidenceRecord {
   const records = evidenceRecords(home);
   const exact = records.find(({ id }) => id === word);
-  const begun = exact === undefined && word !== "" ? records.filter(({ id }) => id.startsWith(word)) : [];
-  const found = exact ?? (begun.length === 1 ? begun[0] : undefined);
-  if (found !== undefined) return found;
+  if (exact !== undefined) return exact;
+  const begun = records.filter(({ id }) => id.startsWith(word));
+  if (!isBeginning(word) && begun.length > 0)
+    throw new AleError("evidence-unknown", `${JSON.stringify(word)} is too short to name evidence`, {
+      next: MORE_OF_THE_ID,
+    });
+  if (begun.length === 1) return begun[0]!;
   const near = suggest(
     word,
     records.map(({ id }) => id),
