@@ -37,15 +37,9 @@ export async function listRuns(home: string, only?: string): Promise<Run[]> {
   return runs;
 }
 
-/** The index beside the episodes; one in memory where that folder may not be written. */
-export async function openIndex(run: Run): Promise<EpisodeIndex> {
-  try {
-    return await EpisodeIndex.open(join(run.dir, "index.sqlite"), run.store);
-  } catch (error) {
-    if (error instanceof AleError) throw error;
-    return EpisodeIndex.open(":memory:", run.store);
-  }
-}
+/** The index beside the episodes; a copy in memory where it cannot be written. */
+export const openIndex = (run: Run): Promise<EpisodeIndex> =>
+  EpisodeIndex.openToRead(join(run.dir, "index.sqlite"), run.store);
 
 /**
  * The one episode that `word` names: a whole id, an unambiguous beginning of one (with or without its `ep_`), `last`, or the path

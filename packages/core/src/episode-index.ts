@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { DatabaseSync, SQLInputValue } from "node:sqlite";
 import {
@@ -9,11 +9,19 @@ import {
   replaceAlerts,
   selectAlerts,
 } from "./alert-index.ts";
-import type { EpisodeLog } from "./episode-reader.ts";
+import {
+  chainHead,
+  damagedLog,
+  type EpisodeLog,
+  type KnownLog,
+  notAsRead,
+  scanLogBytes,
+} from "./episode-reader.ts";
 import type { EpisodeStore } from "./episode-store.ts";
 import { type EpisodeSummary, summaryOf } from "./episode-summary.ts";
 import { type Purpose, Severity } from "./event.ts";
-import { openSound, replaceDatabase } from "./index-database.ts";
+import { copyInMemory, isDatabaseError, openSound, replaceDatabase, unusable } from "./index-database.ts";
+import { AleError } from "./result.ts";
 import { severityRank } from "./severity.ts";
 
 /**
@@ -45,8 +53,13 @@ export interface RefreshReport {
   readonly indexed: readonly string[];
   /** Rows whose log is gone. */
   readonly removed: readonly string[];
-  /** Logs that could not be indexed, and why. They are left alone. */
-  readonly skipped: readonly { readonly id: string; readonly why: string }[];
+  /** Logs that could not be indexed, and why. They are left alone, and so is what the index had of them. */
+  readonly skipped: readonly UnsoundLog[];
+}
+
+export interface UnsoundLog {
+  readonly id: string;
+  readonly why: string;
 }
 
 /** Raised whenever the columns or their meaning change; an index of another number is rebuilt. */
@@ -106,14 +119,40 @@ export class EpisodeIndex implements Disposable {
 
   /**
    * Opens the index at `path` (":memory:" for a passing one) and brings it up to date with the store. A broken or outdated
-   * one is replaced. Throws `index.unusable` (no right to write, locked) and `index.no-sqlite` (this Node has no `node:sqlite`).
+   * one is replaced. Throws `index.unusable` (no right to write, a full disk, locked) and `index.no-sqlite` (this Node has no `node:sqlite`).
    */
   static async open(path: string, store: EpisodeStore): Promise<EpisodeIndex> {
     if (path !== ":memory:") await mkdir(dirname(path), { recursive: true });
-    const db = openSound(path, INDEX_VERSION) ?? (await replaceDatabase(path, SCHEMA));
-    const index = new EpisodeIndex(store, path, db);
-    await index.refresh();
-    return index;
+    try {
+      const db = openSound(path, INDEX_VERSION) ?? (await replaceDatabase(path, SCHEMA));
+      return await new EpisodeIndex(store, path, db).#refreshedOrClosed();
+    } catch (cause) {
+      throw isDatabaseError(cause) ? unusable(path, cause) : cause;
+    }
+  }
+
+  /**
+   * For readers alone: where the index at `path` cannot be written (no right, a full disk, a lock), a copy of it in memory, as far as it is
+   * sound, is brought up to date instead. Throws `index.no-sqlite`.
+   */
+  static async openToRead(path: string, store: EpisodeStore): Promise<EpisodeIndex> {
+    try {
+      return await EpisodeIndex.open(path, store);
+    } catch (error) {
+      if (error instanceof AleError && error.code === "index.no-sqlite") throw error;
+      const db = copyInMemory(path, INDEX_VERSION, SCHEMA, ["episode", "alert"]);
+      return new EpisodeIndex(store, ":memory:", db).#refreshedOrClosed();
+    }
+  }
+
+  async #refreshedOrClosed(): Promise<this> {
+    try {
+      await this.refresh();
+      return this;
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   /** What the last refresh did and could not do. */
@@ -155,6 +194,21 @@ export class EpisodeIndex implements Disposable {
     return selectAlerts(this.#db, query);
   }
 
+  /**
+   * Sealed logs whose bytes are no longer those that were indexed. Reads all of them, since neither time nor size tells; by their hashes
+   * alone, which is a hundred times faster than reading what they say.
+   */
+  async changed(signal?: AbortSignal): Promise<UnsoundLog[]> {
+    const changed: UnsoundLog[] = [];
+    for (const { id, path, head, events } of this.query({ sealed: true })) {
+      signal?.throwIfAborted();
+      const bytes = await readFile(path).catch((error: Error) => error);
+      const why = bytes instanceof Error ? bytes.message : whyNotAsRead(path, bytes, { head, events });
+      if (why !== null) changed.push({ id, why });
+    }
+    return changed;
+  }
+
   /** Reads logs that the index lacks or knows only unsealed, and forgets rows whose log is gone. */
   async refresh(): Promise<RefreshReport> {
     const ids = await this.#store.ids();
@@ -188,6 +242,10 @@ export class EpisodeIndex implements Disposable {
   async #read(id: string): Promise<ReadLog> {
     try {
       const log = await this.#store.read(id);
+      // Lines are only ever added: what has fewer, or others, is not taken for the log that was read before.
+      const [known] = this.query({ id });
+      const against = known === undefined ? null : notAsRead(log, known);
+      if (against !== null) throw new Error(`${log.path}: ${against}`);
       const summary = summaryOf(log);
       if (summary.id !== id) throw new Error(`the log is of episode ${summary.id}`);
       return { ok: true, log, summary };
@@ -215,6 +273,14 @@ export class EpisodeIndex implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function whyNotAsRead(path: string, bytes: Uint8Array, known: KnownLog): string | null {
+  if (chainHead(bytes) === known.head) return null;
+  const { log, fault } = scanLogBytes(path, bytes);
+  if (fault !== null) return damagedLog(path, fault).message;
+  const against = notAsRead(log, known);
+  return against === null ? null : `${path}: ${against}`;
 }
 
 type ReadLog =

@@ -1,5 +1,6 @@
 import { open, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
+import { sha256 } from "./canonical-json.ts";
 import type { Event } from "./event.ts";
 import { CHAIN_START, type ChainState, decodeLine, type LineFault, type LogEntry } from "./log-line.ts";
 import { AleError } from "./result.ts";
@@ -99,6 +100,53 @@ export function scanLogBytes(path: string, bytes: Uint8Array): LogScan {
   const log = { path, entries, events, head: chain.prev, sealed: chain.sealed, tornBytes: torn.length };
   return { log, fault, wholeBytes: start, torn };
 }
+
+/** What was known of a log when it was read before. */
+export interface KnownLog {
+  readonly events: number;
+  /** Of its last line then. */
+  readonly head: string;
+}
+
+/** Why this is not the log that was read before, which may have grown since; null when it is. */
+export function notAsRead(log: EpisodeLog, { events, head }: KnownLog): string | null {
+  const count = log.entries.length;
+  if (count < events)
+    return `it has ${count === 0 ? "no lines" : `${count} lines`}, and had ${events} when it was read before: lines were cut off at the end`;
+  const now = log.entries[events - 1]?.hash ?? log.head;
+  return now === head
+    ? null
+    : `the hash of line ${events} is ${now.slice(0, 12)}…, and was ${head.slice(0, 12)}… when it was read before`;
+}
+
+/**
+ * The last hash of a log, if every line has the hash that it says and the one of the line before; null otherwise, also where bytes follow the
+ * last newline. Looks at nothing else: two logs of the same last hash are the same to the byte.
+ */
+export function chainHead(bytes: Uint8Array): string | null {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let prev = CHAIN_START.prev;
+  for (let start = 0; start < text.length; ) {
+    const end = text.indexOf(NEWLINE, start);
+    if (end < 0) return null;
+    const line = text.subarray(start, end);
+    // The members stand in canonical order: nothing but prev, seq, t and v comes after the hash.
+    const at = line.lastIndexOf(HASH_MEMBER);
+    const after = at + HASH_MEMBER.length + 64 + 2;
+    if (at < 0 || line.toString("latin1", after - 2, after + PREV_MEMBER.length) !== `",${PREV_MEMBER}`)
+      return null;
+    const from = after + PREV_MEMBER.length;
+    if (line.toString("latin1", from, from + 65) !== `${prev}"`) return null;
+    const hash = sha256(Buffer.concat([line.subarray(0, at + 1), line.subarray(after)]));
+    if (line.toString("latin1", after - 66, after - 2) !== hash) return null;
+    prev = hash;
+    start = end + 1;
+  }
+  return prev;
+}
+
+const HASH_MEMBER = ',"hash":"';
+const PREV_MEMBER = '"prev":"';
 
 /**
  * Follows a growing log from its first line: yields each entry once its line is whole, and ends after the seal or when the signal

@@ -1,5 +1,8 @@
+import { statfsSync } from "node:fs";
 import { rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
+import { pathToFileURL } from "node:url";
 import { AleError } from "./result.ts";
 
 /** Opening the SQLite file of an index. It is a copy of what logs say: a broken or outdated one is deleted and made again. */
@@ -16,7 +19,10 @@ export function openSound(path: string, version: number): DatabaseSync | null {
     if (isWhole && db.prepare("PRAGMA user_version").get()?.user_version === version) return db;
   } catch (cause) {
     // Anything else, such as a lock held by another process, says nothing about the index: it must not be deleted for that.
-    if (!BROKEN.has((cause as { errcode?: unknown }).errcode)) throw unusable(path, cause);
+    if (!BROKEN.has((cause as { errcode?: unknown }).errcode)) {
+      db.close();
+      throw unusable(path, cause);
+    }
   }
   db.close();
   return null;
@@ -27,10 +33,15 @@ export async function replaceDatabase(path: string, schema: string): Promise<Dat
   if (path !== ":memory:")
     for (const suffix of ["", "-wal", "-shm", "-journal"]) await rm(path + suffix, { force: true });
   const db = openDatabase(path);
-  configure(db);
-  db.exec("PRAGMA journal_mode = WAL;");
-  db.exec(schema);
-  return db;
+  try {
+    configure(db);
+    db.exec("PRAGMA journal_mode = WAL;");
+    db.exec(schema);
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
 }
 
 /** Losing the last rows in a power cut costs nothing, since `refresh` reads those logs again; hence `NORMAL`. */
@@ -46,11 +57,70 @@ function openDatabase(path: string): DatabaseSync {
   }
 }
 
-const unusable = (path: string, cause: unknown): AleError =>
-  new AleError("index.unusable", `the index ${path} cannot be opened: ${String(cause)}`, {
-    next: "check who may write there and whether another process holds it; the index itself may be deleted at any time",
-    cause,
-  });
+/**
+ * A new database in memory, with the rows of the tables at `path` where that is a sound index of this version: nothing is written there, not
+ * even what SQLite keeps beside an open file.
+ */
+export function copyInMemory(
+  path: string,
+  version: number,
+  schema: string,
+  tables: readonly string[],
+): DatabaseSync {
+  const empty = (): DatabaseSync => {
+    const db = openDatabase(":memory:");
+    db.exec(schema);
+    return db;
+  };
+  const db = empty();
+  try {
+    db.prepare("ATTACH ? AS disk").run(`${pathToFileURL(path).href}?immutable=1`);
+    const isWhole = db.prepare("PRAGMA disk.quick_check").get()?.quick_check === "ok";
+    if (isWhole && db.prepare("PRAGMA disk.user_version").get()?.user_version === version)
+      for (const table of tables) db.exec(`INSERT INTO main.${table} SELECT * FROM disk.${table}`);
+    db.exec("DETACH disk");
+    return db;
+  } catch {
+    // It is not there, may not be read, or is being written: the logs say all of it.
+    db.close();
+    return empty();
+  }
+}
+
+/** SQLite's "disk I/O error" and "database or disk is full", without the bits that say where it happened. */
+const DISK_ERRORS: ReadonlySet<number> = new Set([10, 13]);
+
+/** What SQLite threw. */
+export const isDatabaseError = (error: unknown): boolean =>
+  error instanceof Error && typeof (error as { errcode?: unknown }).errcode === "number";
+
+export function unusable(path: string, cause: unknown): AleError {
+  const { errcode } = cause as { errcode?: unknown };
+  const isFull = typeof errcode === "number" && DISK_ERRORS.has(errcode & 0xff) && isFullDisk(dirname(path));
+  return isFull
+    ? new AleError(
+        "index.unusable",
+        `the index ${path} cannot be written: no space left on the disk (ENOSPC)`,
+        {
+          next: "make room on the disk",
+          cause,
+        },
+      )
+    : new AleError("index.unusable", `the index ${path} cannot be opened: ${String(cause)}`, {
+        next: "check who may write there, and whether another process holds it",
+        cause,
+      });
+}
+
+/** Less than SQLite needs beside the file. */
+function isFullDisk(folder: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(folder);
+    return bavail * bsize < 65_536;
+  } catch {
+    return false;
+  }
+}
 
 /** Loaded on first use, so that everything else of this package runs on a Node without it, and without its experimental warning. */
 function loadSqlite(): typeof import("node:sqlite") {

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { beforeEach, describe, expect, it } from "vitest";
@@ -12,6 +12,9 @@ import {
 } from "../src/index.ts";
 import { alert, begin, end, episodeEvents, handClock, instance, turn, verdict, writeLog } from "./episode.ts";
 import { scratchFolder } from "./scratch.ts";
+
+// As root on Linux.
+const canMount = process.platform === "linux" && process.getuid?.() === 0;
 
 let folder: string;
 let store: EpisodeStore;
@@ -268,6 +271,96 @@ describe("the index", () => {
       { id: "ep_8", why: "the log is of episode ep_1" },
     ]);
     expect(ids(index.query()).sort()).toEqual(["ep_1", "ep_3", "ep_4"]);
+  });
+
+  describe("notices that a log is no longer the one that it read", () => {
+    type Change = [string, string, (lines: string[]) => string[], RegExp];
+    const changes: Change[] = [
+      [
+        "one letter was changed",
+        "ep_2",
+        (lines) => lines.map((line) => line.replace('"critical"', '"criticaI"')),
+        /line 4 is broken \(bad-hash\)/,
+      ],
+      [
+        "it is in an earlier format",
+        "ep_2",
+        (lines) => lines.map((line, i) => (i === 1 ? line.replace('"v":1}', '"v":0}') : line)),
+        /line 2: the line is in format version 0/,
+      ],
+      ["it was emptied", "ep_2", () => [], /it has no lines, and had \d+ when it was read before/],
+      ["its seal is gone", "ep_2", (lines) => lines.slice(0, -1), /lines were cut off at the end/],
+      ["an open one was cut", "ep_4", (lines) => lines.slice(0, -1), /has 2 lines, and had 3 when/],
+    ];
+    it.each(changes)("when %s", async (_, id, change, why) => {
+      const path = store.path(id);
+      const before = (await open()).query();
+      const lines = (await readFile(path, "utf8")).trimEnd().split("\n");
+      const text = change(lines).map((line) => `${line}\n`);
+      await writeFile(path, text.join(""));
+      for (const _sitting of ["first", "second"]) {
+        using index = await open();
+        const unsound = [...index.refreshed.skipped, ...(await index.changed())];
+        expect(unsound).toEqual([{ id, why: expect.stringMatching(why) }]);
+        expect(index.query()).toEqual(before); // what it knew stays
+      }
+    });
+
+    it("and of another log in its place, sound as it may be", async () => {
+      (await open()).close();
+      await rm(store.path("ep_1"));
+      await writeLog(store.path("ep_1"), [begin("ep_1", { run: "run_9" }), turn(0)]);
+      using index = await open();
+      expect(await index.changed()).toEqual([
+        { id: "ep_1", why: expect.stringMatching(/lines were cut off|the hash of line/) },
+      ]);
+    });
+
+    it("and says nothing of logs that have only grown", async () => {
+      (await open()).close();
+      const { writer } = await store.reopen("ep_4");
+      await writer.seal();
+      await writer.close();
+      using index = await open();
+      expect([index.refreshed.skipped, await index.changed()]).toEqual([[], []]);
+    });
+  });
+
+  it.skipIf(!canMount)("is read where nothing can be written", async () => {
+    (await open()).close();
+    const sealed = store.path("ep_2");
+    await writeFile(sealed, (await readFile(sealed, "utf8")).replace('"critical"', '"criticaI"'));
+    expect(spawnSync("mount", ["--bind", folder, folder]).status).toBe(0);
+    try {
+      expect(spawnSync("mount", ["-o", "remount,bind,ro", folder]).status).toBe(0);
+      await expect(open()).rejects.toMatchObject({ code: "index.unusable" });
+      using index = await EpisodeIndex.openToRead(indexPath, store);
+      // It knows what the index on the disk knows.
+      expect(index.refreshed).toEqual({ indexed: ["ep_4"], removed: [], skipped: [] });
+      expect(await index.changed()).toEqual([{ id: "ep_2", why: expect.stringContaining("bad-hash") }]);
+    } finally {
+      spawnSync("umount", [folder]);
+    }
+  });
+
+  it.skipIf(!canMount)("names a full disk, and is read from one", async () => {
+    (await open()).close();
+    const disk = join(folder, "disk");
+    await mkdir(disk);
+    expect(spawnSync("mount", ["-t", "tmpfs", "-o", "size=256k", "none", disk]).status).toBe(0);
+    try {
+      const path = join(disk, "index.sqlite");
+      await copyFile(indexPath, path);
+      await writeFile(join(disk, "rest"), Buffer.alloc(1 << 20)).catch(() => undefined);
+      await expect(EpisodeIndex.open(path, store)).rejects.toMatchObject({
+        code: "index.unusable",
+        message: expect.stringContaining("ENOSPC"),
+      });
+      using index = await EpisodeIndex.openToRead(path, store);
+      expect(index.count()).toBe(4);
+    } finally {
+      spawnSync("umount", [disk]);
+    }
   });
 
   it("is not deleted because another process holds it", async () => {
