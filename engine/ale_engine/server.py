@@ -71,8 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     except (EngineError, OSError) as error:
         print(f"ale_engine: {error}", file=sys.stderr)
         return 2
-    asyncio.run(_serve(arguments, Registry(models), listener))
-    return 0
+    return asyncio.run(_serve(arguments, Registry(models), listener))
 
 
 class _Server(uvicorn.Server):
@@ -83,7 +82,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(arguments: argparse.Namespace, registry: Registry, listener: socket.socket) -> None:
+async def _serve(arguments: argparse.Namespace, registry: Registry, listener: socket.socket) -> int:
     loop = asyncio.get_running_loop()
     scheduler = Scheduler(arguments.slots, int(arguments.cache_gib * _GIB))
     engine = Engine(registry, CheckpointStore(arguments.state), scheduler, loop, arguments.seed)
@@ -106,7 +105,8 @@ async def _serve(arguments: argparse.Namespace, registry: Registry, listener: so
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    tasks = [loop.create_task(_announce(server, listener, arguments.ready_file))]
+    announcing = loop.create_task(_announce(server, listener, arguments.ready_file, stop))
+    tasks: list[asyncio.Task] = [announcing]
     if arguments.parent_pid is not None:
         tasks.append(loop.create_task(_watch_parent(arguments.parent_pid, stop)))
     try:
@@ -120,17 +120,28 @@ async def _serve(arguments: argparse.Namespace, registry: Registry, listener: so
             # A long computation cannot be interrupted; checkpoints are whole or absent, so nothing is lost by leaving.
             logging.shutdown()
             os._exit(0)
+    return 0 if announcing.cancelled() or not announcing.done() or announcing.result() else 2
 
 
-async def _announce(server: uvicorn.Server, listener: socket.socket, ready_file: Path | None) -> None:
+async def _announce(
+    server: uvicorn.Server, listener: socket.socket, ready_file: Path | None, stop: Callable[[], None]
+) -> bool:
+    """Says where we listen. Where that cannot be written down nobody would find us: false, and the server stops."""
     while not server.started:
         await asyncio.sleep(0.01)
     host, port = listener.getsockname()[:2]
     log.info("listening on http://%s:%d", host, port)
     if ready_file is not None:
         temporary = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps({"port": port, "pid": os.getpid()}))
-        temporary.rename(ready_file)
+        try:
+            temporary.write_text(json.dumps({"port": port, "pid": os.getpid()}))
+            temporary.rename(ready_file)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            print(f"ale_engine: {error}", file=sys.stderr)
+            stop()
+            return False
+    return True
 
 
 async def _watch_parent(pid: int, stop: Callable[[], None]) -> None:

@@ -382,6 +382,15 @@ def test_training_goes_on_in_a_new_process(start) -> None:
     assert [step(client, resumed) for _ in range(2)] == expected
 
 
+def test_an_engine_that_cannot_say_where_it_listens_leaves(tmp_path: Path, model_dirs: dict[str, Path]) -> None:
+    ready = tmp_path / "nowhere" / "ready.json"
+    command = [sys.executable, "-m", "ale_engine", "--models", str(model_dirs["nano"])]
+    command += ["--state", str(tmp_path / "state"), "--ready-file", str(ready)]
+    ended = subprocess.run(command, cwd=ENGINE, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2
+    assert "nowhere/ready.json" in ended.stderr
+
+
 def test_the_engine_leaves_with_the_process_it_was_started_for(tmp_path: Path, model_dirs: dict[str, Path]) -> None:
     ready = tmp_path / "ready.json"
     code = (

@@ -19,6 +19,7 @@ export * from "./profile.ts";
 export * from "./random.ts";
 export * from "./response.ts";
 export * from "./result.ts";
+export * from "./room.ts";
 export * from "./schema-fault.ts";
 export * from "./severity.ts";
 export * from "./suggest.ts";

@@ -1,5 +1,5 @@
-import { spawn } from "node:child_process";
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -44,6 +44,15 @@ describe("finding the engine's Python", () => {
     });
   });
 
+  test("one that may not be run is not called missing", () => {
+    const python = brokenPython("exit 0");
+    chmodSync(python, 0o600);
+    expect(locateEngine("/nowhere", { ALE_ENGINE_PYTHON: python })).toMatchObject({
+      ok: false,
+      error: { message: expect.stringContaining("may not be run by this user") },
+    });
+  });
+
   test("without it the home's virtual environment is taken, and setup is the remedy when there is none", () => {
     const missing = locateEngine("/nowhere", {});
     expect(missing).toMatchObject({
@@ -58,6 +67,20 @@ describe("finding the engine's Python", () => {
 });
 
 describe("an engine that does not start", () => {
+  test.skipIf(process.getuid?.() !== 0)("a full disk: disk-full at once, and nothing is left", async () => {
+    scratch = scratchEngine();
+    const { stateDir } = scratch.options;
+    mkdirSync(stateDir, { recursive: true });
+    expect(spawnSync("mount", ["-t", "tmpfs", "-o", "size=16k", "none", stateDir]).status).toBe(0);
+    try {
+      expect(() => writeFileSync(join(stateDir, "fill"), Buffer.alloc(2 ** 20))).toThrow("ENOSPC");
+      await expect(startEngine(scratch.options)).rejects.toMatchObject({ code: "disk-full" });
+      expect(readdirSync(stateDir)).toEqual(["fill"]);
+    } finally {
+      spawnSync("umount", [stateDir]);
+    }
+  });
+
   test("no such interpreter: engine-missing", async () => {
     scratch = scratchEngine({ python: "/nowhere/python" });
     await expect(startEngine(scratch.options)).rejects.toMatchObject({

@@ -77,7 +77,7 @@ export const rockServe: Action = {
     const live = liveAtTheEnd(server, signal);
     io.print(`serving sandboxes at ${io.paint("bold", server.url)}`);
     const { url, firstToken } = server;
-    const warning = await shortcomings(server, unenforced(values));
+    const warning = await shortcomings(server);
     if (!tellStarter(server, warning)) {
       warn(warning, io);
       showToken(firstToken, io);
@@ -135,21 +135,11 @@ function farewell({ stopped, removed, unsure }: Left): string {
 const count = (ids: readonly string[]): string => `${ids.length} sandbox${ids.length === 1 ? "" : "es"}`;
 
 /** Said at once, and not when the first sandbox is refused or the last one is gone. Undefined where there is nothing to say. */
-async function shortcomings(server: RockServer, given: readonly string[]): Promise<string | undefined> {
-  const { enforces, rootless } = await server.service.driver.capabilities();
-  const missing = (["memory", "cpu"] as const).filter((name) => !enforces[name] && !given.includes(name));
-  const names = missing.join(",");
-  const said = [
-    ...(missing.length > 0
-      ? [
-          `limits of ${missing.join(" and ")} cannot be enforced here, so that no sandbox will start; do without them: ale rock serve --without-limit ${names}`,
-        ]
-      : []),
-    ...(rootless
-      ? ["sandboxes and snapshots of an ordinary user lie in memory, and end with the server"]
-      : []),
-  ];
-  return said.length === 0 ? undefined : said.join("\nwarning: ");
+async function shortcomings(server: RockServer): Promise<string | undefined> {
+  const { rootless } = await server.service.driver.capabilities();
+  return rootless
+    ? "sandboxes and snapshots of an ordinary user lie in memory, and end with the server"
+    : undefined;
 }
 
 function warn(warning: string | undefined, io: Io): void {
@@ -177,10 +167,7 @@ async function stop(argv: readonly string[], io: Io, signal: AbortSignal): Promi
   if (argv.length > 1) throw usageError("--stop goes with no other option of ale rock serve");
   const served = await stopServer(io.home, signal);
   if (served === undefined) io.print("no server works on this home");
-  else
-    io.print(
-      `ended process ${served.owner.pid}, which served ${served.url ?? io.home}; its sandboxes keep their files`,
-    );
+  else io.print(`ended process ${served.owner.pid}, which served ${served.url ?? io.home}`);
   io.result({ stopped: served === undefined ? null : { pid: served.owner.pid, url: served.url } });
   return EXIT.ok;
 }

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { mkdirSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { AleError } from "@ale/core";
+import { AleError, refuseFullDisk } from "@ale/core";
 import { findServer, type RockServer } from "@ale/rock/server";
 import { z } from "zod";
 import { EXIT } from "../exit-codes.ts";
@@ -51,6 +51,8 @@ export async function startDetached(
       next: "use it, or end it: ale rock serve --stop",
     });
   mkdirSync(join(home, "logs"), { recursive: true });
+  // What it says about that would not get into its log.
+  refuseFullDisk(join(home, "logs"));
   const log = join(home, "logs", "rock-serve.log");
   const fd = openSync(log, "a", 0o600);
   const main = join(import.meta.dirname, "..", "main.ts");

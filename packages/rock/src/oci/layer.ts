@@ -190,9 +190,9 @@ async function mountDisk(place: LayerPlace, diskBytes: number): Promise<void> {
   if (liesInMemory(join(place.directory, "..")))
     throw new AleError(
       "disk-in-memory",
-      "limits.diskBytes is more than half of limits.memoryBytes, which needs a real disk, and ALE_HOME lies in memory (tmpfs)",
+      "a disk of more than half the sandbox's memory (limits.diskBytes, limits.memoryBytes) needs a real disk, and ALE_HOME lies in memory (tmpfs)",
       {
-        next: "set ALE_HOME to a directory that is not on tmpfs, or lower limits.diskBytes",
+        next: "set ALE_HOME to a directory that is not on tmpfs, or ask for less with limits.diskBytes",
       },
     );
   writeFileSync(place.image, "", { mode: 0o600 });

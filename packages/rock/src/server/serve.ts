@@ -82,7 +82,8 @@ export const DEFAULT_PORT = 4180;
 const LOCAL_TENANT = "local";
 
 /**
- * Throws an AleError: `already-served`, `port-in-use`, `bind-refused` (beyond loopback without a token or TLS), `tokens-unreadable`, or
+ * Throws an AleError: `already-served`, `port-in-use`, `bind-refused` (beyond loopback without a token or TLS), `tokens-unreadable`,
+ * `limits-unenforced`, or
  * what the driver throws. On failure nothing is left running.
  */
 export async function serveRock(options: ServeOptions = {}): Promise<RockServer> {
@@ -100,7 +101,10 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
   const driver =
     options.driver ??
     openOciDriver({ home, durable: "server", unenforced, ...given({ egress: options.egress }) });
-  if (options.driver === undefined) undo.use(driver);
+  if (options.driver === undefined) {
+    undo.use(driver);
+    await refuseUseless(driver, unenforced);
+  }
   const metrics = new Metrics();
   const service = undo.use(
     await SandboxService.open({
@@ -145,6 +149,20 @@ export async function serveRock(options: ServeOptions = {}): Promise<RockServer>
   options.signal?.addEventListener("abort", () => void close(), { once: true });
   if (options.signal?.aborted) await close();
   return { url, app, service, tokens, audit, firstToken, close, closed, [Symbol.asyncDispose]: close };
+}
+
+/** Before it has a port or a token: said with the first sandbox it would be said too late. */
+async function refuseUseless(driver: SandboxDriver, given: readonly string[]): Promise<void> {
+  const { enforces } = await driver.capabilities();
+  const missing = (["memory", "cpu"] as const).filter((name) => !enforces[name] && !given.includes(name));
+  if (missing.length === 0) return;
+  throw new AleError(
+    "limits-unenforced",
+    `limits of ${missing.join(" and ")} cannot be enforced here, so that no sandbox would start`,
+    {
+      next: `serve as root, or do without them: --without-limit ${missing.join(",")} (option \`unenforced\`)`,
+    },
+  );
 }
 
 /** The home's tokens, the one of serve.json, and, where that was asked for, no token at all. */

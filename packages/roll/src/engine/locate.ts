@@ -35,7 +35,11 @@ export function locateEngine(
     accessSync(python, constants.X_OK);
     return ok({ python, sources: ENGINE_SOURCES });
   } catch (cause) {
-    const error = new AleError("engine-missing", `there is no Python for the engine at ${python}`, {
+    const refused = (cause as NodeJS.ErrnoException).code === "EACCES";
+    const what = refused
+      ? `the engine's Python ${python} may not be run by this user (it, or a folder above it, is closed to others)`
+      : `there is no Python for the engine at ${python}`;
+    const error = new AleError("engine-missing", what, {
       next: chosen
         ? "ALE_ENGINE_PYTHON names it: correct or unset that variable"
         : "run ./quickstart or `./ale setup engine`, which make it",

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { AleError } from "@ale/core";
+import { AleError, refuseFullDisk } from "@ale/core";
 import { z } from "zod";
 import { jsonTransport } from "./http.ts";
 import { ENGINE_SOURCES } from "./locate.ts";
@@ -66,11 +66,13 @@ const Ready = z.object({ port: z.number().int().positive() });
 
 /**
  * Starts the engine and resolves when it answers. Fails with `engine-missing` (no such Python), `engine-broken` (its packages cannot
- * be imported), `engine-port-taken`, `engine-crashed` (it ended while starting) or `engine-slow`; nothing is left behind then.
+ * be imported), `engine-port-taken`, `engine-crashed` (it ended while starting), `engine-slow` or `disk-full`; nothing is left behind then.
  */
 export async function startEngine(options: EngineOptions, signal?: AbortSignal): Promise<EngineProcess> {
   signal?.throwIfAborted();
   mkdirSync(options.stateDir, { recursive: true });
+  // It would listen, and could not say where.
+  refuseFullDisk(options.stateDir);
   mkdirSync(dirname(options.logPath), { recursive: true });
   const readyFile = join(options.stateDir, `.ready-${process.pid}-${randomBytes(4).toString("hex")}.json`);
   const log = openSync(options.logPath, "a+");
