@@ -3,6 +3,8 @@
 # In seconds of our own attention: where the machine, or the sandbox's share of it, stands still, we and the shell stand still together,
 # and a shell that had no turn must not be taken for one that does not listen. One look counts for no more than so long.
 my ($TERMINATION_GRACE, $INTERRUPT_GRACE, $LONGEST_LOOK) = (0.4, 1, 0.02);
+# Nor does a look count at which the shell has work and waits for its turn; but for so many seconds no longer.
+my $LONGEST_HUNGER = 5;
 my ($INTERRUPT, $CUT) = (2, 64); # the second one: see cut
 
 # A shell is only interrupted, so that its directory and variables outlive the command.
@@ -91,9 +93,7 @@ sub mark_ending {
 # Of a job that has been told to end.
 sub insist {
   my ($job, $now) = @_;
-  my $looked = $now - $job->{looked_at};
-  $looked = $LONGEST_LOOK if $looked > $LONGEST_LOOK;
-  $job->{looked_at} = $now;
+  my $looked = time_looked($job, $now);
   if (defined $job->{patience}) {
     $job->{patience} -= $looked;
     if ($job->{patience} > 0) { remind($job) if $job->{begun}; return }
@@ -108,6 +108,21 @@ sub insist {
   # It did not let go: the shell goes too, and whatever still multiplies with it.
   kill 9, $job->{pid};
   if ($job->{grace} <= -$TERMINATION_GRACE) { kill 9, -1; $job->{grace} = 60 }
+}
+
+sub time_looked {
+  my ($job, $now) = @_;
+  my $looked = $now - $job->{looked_at};
+  $job->{looked_at} = $now;
+  if ($job->{shell} && ($job->{hungry} // 0) < $LONGEST_HUNGER && state_of($job->{pid}) eq 'R') { $job->{hungry} += $looked; return 0 }
+  $looked < $LONGEST_LOOK ? $looked : $LONGEST_LOOK;
+}
+
+sub state_of {
+  my ($pid) = @_;
+  open(my $stat, '<', "/proc/$pid/stat") or return '';
+  my $line = <$stat> // '';
+  substr($line, rindex($line, ')') + 2, 1);
 }
 
 # --- what there is to end --------------------------------------------------------------------------------------------------------------
