@@ -88,9 +88,7 @@ describe.skipIf(obstacle)(suite("who may use a server"), () => {
       const query =
         path.endsWith("archive") && method === "put" ? "?directory=/x" : needsPath ? "?path=/x" : "";
       const body =
-        method === "post" || path.endsWith("/network")
-          ? BODIES.find(([end]) => path.endsWith(end))?.[1]
-          : undefined;
+        method === "post" || method === "put" ? BODIES.find(([end]) => path.endsWith(end))?.[1] : undefined;
       const ask = (url: string) => server.call(method.toUpperCase(), url, body, { token: other });
       const answer = await ask(filled + query);
       const socket = /stream|terminal|relay/.test(path);

@@ -23,9 +23,16 @@ function loadedWith(file: string, seen = new Set<string>()): Set<string> {
 test("the client loads nothing that makes or serves sandboxes", () => {
   const loaded = [...loadedWith(resolve(SOURCES, "client/index.ts"))];
   const packages = loaded.filter((name) => !name.startsWith("/") && !name.startsWith("node:")).sort();
-  expect(packages).toEqual(["@ale/core/create-whole", "@ale/core/result", "ws", "zod"]);
+  expect(packages).toEqual([
+    "@ale/core/create-whole",
+    "@ale/core/network-policy",
+    "@ale/core/result",
+    "ws",
+    "zod",
+  ]);
   const files = loaded.filter((name) => name.startsWith("/")).map((name) => relative(SOURCES, name));
   expect(files.filter((name) => !/^(client|wire)\//.test(name)).sort()).toEqual([
+    "egress/account.ts",
     "egress/policy-text.ts",
     "host/home.ts",
     "host/owner.ts",

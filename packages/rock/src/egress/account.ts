@@ -1,4 +1,5 @@
-import { BUDGET_ITEMS, type BudgetItem, type NetworkPolicy, type Telemetry } from "@ale/core";
+import type { Telemetry } from "@ale/core";
+import { BUDGET_ITEMS, type BudgetItem, type NetworkPolicy } from "@ale/core/network-policy";
 
 /**
  * What a sandbox has used of its network budgets: the whole sandbox, and each host that it reached. Nothing is used beyond a limit: who

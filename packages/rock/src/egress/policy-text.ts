@@ -1,4 +1,10 @@
-import { BUDGET_ITEMS, type BudgetItem, type BudgetPart, NetworkBudget, type NetworkPolicy } from "@ale/core";
+import {
+  BUDGET_ITEMS,
+  type BudgetItem,
+  type BudgetPart,
+  NetworkBudget,
+  type NetworkPolicy,
+} from "@ale/core/network-policy";
 
 /** A policy in one line, for records and for people: `allowlist pypi.org:80,443 192.0.2.0/24:5432 budget bytes-up=1000`. */
 export function policyText(policy: NetworkPolicy): string {
