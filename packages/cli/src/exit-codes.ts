@@ -75,6 +75,7 @@ const BY_CODE: Readonly<Record<string, ExitCode>> = {
   "episode.bad-id": EXIT.usage,
   "log.missing": EXIT.usage,
   "log.damaged": EXIT.failed,
+  "log.version": EXIT.failed,
   "network-unsupported": EXIT.missing,
   "network-too-wide": EXIT.usage,
   "network-refused": EXIT.usage,

@@ -5,13 +5,13 @@ import {
   damagedLog,
   type EpisodeLog,
   isAtLeast,
-  type RefreshReport,
   type Severity,
   scanLogBytes,
 } from "@ale/core";
 import { type AlarmLine, attemptsOf, type Incident, type IncidentHead, incidentsOf } from "@ale/guard";
 import { type AlarmLog, alarmsByEpisode, alarmsOf, readAlarmLog } from "./alarms.ts";
 import { listRuns, openIndex } from "./runs.ts";
+import { knowledgeOf, type Witness } from "./witnesses.ts";
 
 /** Incidents of recorded episodes: heads from the indexes, whole stories from the logs. Reads only. */
 export interface ListedIncident extends IncidentHead {
@@ -30,8 +30,6 @@ export interface IncidentQuery {
 export interface IncidentList {
   /** The newest first. */
   readonly incidents: readonly ListedIncident[];
-  /** Logs that cannot be read, and why: an incident in them is not listed. */
-  readonly unread: readonly (RefreshReport["skipped"][number] & { readonly run: string })[];
   readonly episodes: number;
   readonly alarms: AlarmLog;
 }
@@ -44,12 +42,10 @@ export async function listIncidents(
   const alarms = await readAlarmLog(home);
   const outside = alarmsByEpisode(alarms);
   const incidents: ListedIncident[] = [];
-  const unread: IncidentList["unread"][number][] = [];
   let episodes = 0;
   for (const run of await listRuns(home, query.run)) {
     signal.throwIfAborted();
     using index = await openIndex(run);
-    unread.push(...index.refreshed.skipped.map((one) => ({ ...one, run: run.name })));
     episodes += index.count();
     const known = outside.size === 0 ? new Set<string>() : new Set(index.query().map(({ id }) => id));
     for (const [episode, rows] of byEpisode(
@@ -60,7 +56,7 @@ export async function listIncidents(
         if (isWanted(head, query)) incidents.push({ ...head, run: run.name, path: run.store.path(episode) });
   }
   incidents.sort((a, b) => b.at - a.at || (a.id < b.id ? -1 : 1));
-  return { incidents, unread, episodes, alarms };
+  return { incidents, episodes, alarms };
 }
 
 function byEpisode(
@@ -111,19 +107,33 @@ export interface ReadIncident {
   readonly bytes: Uint8Array;
   readonly alarms: AlarmLog;
   readonly run: string;
+  /** What the run's state says of the log. */
+  readonly witness: Witness | undefined;
+  /** Why the log is not the one that the run used, or that was read before; null when it is, as far as anybody knows. */
+  readonly against: string | null;
 }
 
-/** Reads an incident's log, with its whole chain checked. Throws `log.damaged`. */
+/** Reads an incident's log, with its whole chain checked. Throws `log.damaged`, also where the log no longer has the incident. */
 export async function readIncident(home: string, word: string, signal: AbortSignal): Promise<ReadIncident> {
   const { listed, alarms } = await findIncident(home, word, signal);
   const bytes = await readFile(listed.path);
   const { log, fault } = scanLogBytes(listed.path, bytes);
   if (fault !== null) throw damagedLog(listed.path, fault);
+  const knowledge = await knowledgeOf(home, listed.path);
+  const against = knowledge?.against(log) ?? null;
   const own: readonly AlarmLine[] = alarmsOf(alarms, listed.episode);
   const incident = incidentsOf(log.entries, own).find(({ id }) => id === listed.id);
-  if (incident === undefined)
-    throw new AleError("incident-unknown", `${listed.path} no longer has the alert of ${listed.id}`, {
-      next: "the log is another one than the index knows: delete index.sqlite beside the run, and list again",
-    });
-  return { incident, log, bytes, alarms, run: listed.run };
+  if (incident === undefined) throw lostIncident(listed, against);
+  const witness = knowledge?.witness(listed.path);
+  return { incident, log, bytes, alarms, run: listed.run, witness, against };
 }
+
+/** Lines are only ever added: a log that no longer has what was read from it was changed, and the index is all that still tells. */
+const lostIncident = ({ id, path }: ListedIncident, against: string | null): AleError =>
+  new AleError(
+    "log.damaged",
+    `${path} no longer has the alert of ${id}: ${against ?? "it is as long as it was, and the index beside the run says otherwise"}`,
+    {
+      next: "one of them was changed after it was written: keep both as they are, and compare with a copy or an exported bundle",
+    },
+  );

@@ -16,6 +16,8 @@ export interface IncidentView {
   /** What a rule says in a sentence, where it is known. */
   titleOf(rule: string): string | undefined;
   readonly log: Pick<EpisodeLog, "path" | "head" | "sealed">;
+  /** Why the log is not what is known of it from elsewhere. */
+  readonly against: string | null;
   /** Longest text shown, in lines; 0 shows all of it. */
   readonly maxLines: number;
 }
@@ -273,11 +275,14 @@ function evidence(
     : [`  ${view.paint("dim", `line ${seq + 1}, ${rule}`)}`, ...lines.map((line) => `    ${line}`)];
 }
 
-function proofLines({ id, lines }: Incident, { log, width, paint }: IncidentView): string[] {
+function proofLines({ id, lines }: Incident, { log, against, width, paint }: IncidentView): string[] {
   const state = log.sealed
     ? paint("green", "sealed, chain intact")
     : paint("yellow", "not sealed, chain intact so far");
   return [
+    ...(against === null
+      ? []
+      : wrapped(`it does not hold: ${against}`, width - 2).map((line) => `  ${paint("red", line)}`)),
     `  ${state}, last hash ${log.head.slice(0, 16)}…`,
     ...wrapped(`lines ${lineRanges(lines)} of`, width - 2).map((line) => `  ${line}`),
     `  ${log.path}`,

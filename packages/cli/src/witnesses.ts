@@ -1,6 +1,8 @@
 import { existsSync } from "node:fs";
+import { dirname } from "node:path";
+import { type EpisodeLog, type KnownLog, notAsRead } from "@ale/core";
 import { loadRunState } from "@ale/roll";
-import { type EpisodeFile, listRuns } from "./runs.ts";
+import { type EpisodeFile, listRuns, openIndex } from "./runs.ts";
 
 /**
  * What a run's state says of its episodes. A hash chain proves that no line was changed, not that none was cut off at the end and
@@ -43,6 +45,33 @@ export function contradiction(
   if (witness.head !== null && witness.head !== log.head)
     return `its last hash is ${log.head.slice(0, 12)}…, the run learnt from ${witness.head.slice(0, 12)}…`;
   return null;
+}
+
+/** What is known of the logs of a run from elsewhere: from its state, and from the index, which has read them before. */
+export interface Knowledge {
+  readonly run: string;
+  witness(path: string): Witness | undefined;
+  /** Why this is not the log that the run used, or that was read before; null when it is, as far as anybody knows. */
+  against(log: EpisodeLog): string | null;
+}
+
+/** Of the run in which the log at `path` is; null where it is in none. */
+export async function knowledgeOf(home: string, path: string): Promise<Knowledge | null> {
+  const run = (await listRuns(home)).find(({ store }) => store.dir === dirname(path));
+  if (run === undefined) return null;
+  const witnesses = await witnessesOf(home, run.name);
+  using index = await openIndex(run);
+  const known = new Map<string, KnownLog>(index.query().map((one) => [one.path, one]));
+  return {
+    run: run.name,
+    witness: (path) => witnesses.get(path),
+    against: (log) => {
+      const before = known.get(log.path);
+      return (
+        contradiction(witnesses.get(log.path), log) ?? (before === undefined ? null : notAsRead(log, before))
+      );
+    },
+  };
 }
 
 /** Logs that a run used and that are no longer there. */

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { sha256 } from "@ale/core";
 import type { Incident } from "@ale/guard";
 import { initialRunState } from "@ale/roll";
@@ -108,6 +108,97 @@ describe("ale guard incidents", () => {
     expect(exitCode).toBe(EXIT.failed);
     expect(stdout).toMatch(/unread night\/ep_night: .*line 12 is broken \(bad-hash\)/);
     expect(stdout).toContain("network-scan");
+  });
+
+  const linesOf = async (path: string): Promise<string[]> =>
+    (await readFile(path, "utf8")).trimEnd().split("\n");
+  const rewrite = async (path: string, change: (lines: string[]) => string[]): Promise<void> =>
+    writeFile(
+      path,
+      change(await linesOf(path))
+        .map((line) => `${line}\n`)
+        .join(""),
+    );
+  /** Of the night's state: the log was evaluated, or learnt from with this last hash. */
+  const witnessed = async (home: string, head: string | null): Promise<void> => {
+    const state = initialRunState("night", "0".repeat(64), "/model");
+    const rounds = head === null ? [] : [{ ...ROUND, episodes: [{ episode: "ep_night", head }] }];
+    await writeFile(join(home, "runs/night/state.json"), JSON.stringify({ ...state, rounds }));
+  };
+
+  type Damage = [what: string, change: (lines: string[]) => string[], why: RegExp];
+  const damages: Damage[] = [
+    [
+      "one letter",
+      (lines) => lines.map((line, i) => (i === 3 ? line.replace("a", "b") : line)),
+      /line 4 is broken/,
+    ],
+    [
+      "an earlier format",
+      (lines) => lines.map((line) => line.replace('"v":1}', '"v":0}')),
+      /line 1\b.*the line is in format version 0/,
+    ],
+    ["an emptied log", () => [], /it has no lines, and had \d+ when it was read before/],
+    ["a missing seal", (lines) => lines.slice(0, -1), /lines were cut off at the end/],
+  ];
+  it.each(damages)(
+    "names a log that was damaged after it was read, by %s, again and again",
+    async (_, change, why) => {
+      const { home, path } = await night();
+      const before = await listed(home);
+      await rewrite(path, change);
+      for (const _sitting of ["first", "second"]) {
+        const outcome = await ale(home, "guard", "incidents", "--json");
+        expect(outcome.exitCode).toBe(EXIT.failed);
+        const unsound = [{ run: "night", id: "ep_night", state: "damaged", why: expect.stringMatching(why) }];
+        expect(outcome.json()).toMatchObject({ ok: false, incidents: before, unsound });
+      }
+      const id = before.find(({ episode }) => episode === "ep_night")!.id;
+      const show = await ale(home, "guard", "show", id);
+      expect(show.exitCode).toBe(EXIT.failed);
+      expect((show.stdout + show.stderr).replace(/\s+/g, " ")).toMatch(why);
+      expect(show.stderr).not.toMatch(/delete|index\.sqlite/);
+      const verified = await ale(home, "guard", "verify", id);
+      expect(verified.exitCode).toBe(EXIT.failed);
+      expect(verified.stdout).toMatch(why);
+    },
+  );
+
+  it("names a log that its run knows otherwise, or that is gone, without having read it before", async () => {
+    const { home, path } = await night();
+    await witnessed(home, "0".repeat(64));
+    const unsound = async () => (await ale(home, "guard", "incidents", "--json")).json().unsound;
+    const night1 = { run: "night", id: "ep_night" };
+    expect(await unsound()).toMatchObject([
+      { ...night1, state: "damaged", why: /the run learnt from 000000000000/ },
+    ]);
+    await rm(path);
+    expect(await unsound()).toMatchObject([{ ...night1, state: "gone" }]);
+  });
+
+  it("shows, and hands over, an incident of a log that was cut, and says so", async () => {
+    const { home, path } = await night();
+    const [{ hash: head }] = (await linesOf(path))
+      .slice(-1)
+      .map((line) => JSON.parse(line) as { hash: string }) as [{ hash: string }];
+    await witnessed(home, head);
+    const [tunnel] = (await listed(home, "--min-severity", "critical")) as [Incident];
+    await rm(join(home, "runs/night/index.sqlite"));
+    await rewrite(path, (lines) => lines.slice(0, -1));
+    const cut = "the run used it sealed, and its seal is gone: lines were cut off at the end";
+    const shown = await ale(home, "guard", "show", tunnel.id);
+    expect(shown.exitCode).toBe(EXIT.failed);
+    expect(shown.stdout).toContain(`it does not hold: ${cut}`);
+    const out = join(home, "e.html");
+    const handed = await ale(home, "guard", "export", tunnel.id, "--out", out);
+    expect([handed.exitCode, handed.stderr]).toEqual([EXIT.failed, expect.stringContaining(cut)]);
+    expect(await readFile(out, "utf8")).toContain(cut);
+    // Also where the run is not.
+    const elsewhere = await ale(await temporaryHome(), "guard", "verify", out);
+    expect(elsewhere).toMatchObject({
+      exitCode: EXIT.failed,
+      stdout: expect.stringContaining(`fails  witness    when it was made: ${cut}`),
+    });
   });
 
   it("makes what an agent wrote harmless for a terminal", async () => {
@@ -338,7 +429,12 @@ describe("ale guard verify", () => {
     };
     await witnessed(head);
     expect((await findings(home, json)).found).toMatchObject({ witness: "holds" });
-    expect((await findings(home, id)).found).toEqual({ chain: "holds", seal: "holds", witness: "holds" });
+    expect((await findings(home, id)).found).toEqual({
+      chain: "holds",
+      seal: "holds",
+      witness: "holds",
+      incident: "holds",
+    });
     await witnessed("0".repeat(64));
     expect(await findings(home, json)).toMatchObject({ exitCode: EXIT.failed, found: { witness: "fails" } });
   });
@@ -395,12 +491,50 @@ describe("ale guard verify", () => {
     expect((await findings(home, path)).all[0]!.detail).toContain("is torn");
   });
 
+  it("means by last the newest incident, as show does, and says what it looked at", async () => {
+    const { home } = await night();
+    // The newest episode has no incident.
+    const quiet = await recordEpisode(home, "day", { id: "ep_quiet" });
+    const [newest] = (await listed(home)) as [Incident];
+    const outcome = await ale(home, "guard", "verify", "last");
+    expect(outcome.stdout.split("\n")[0]).toBe(
+      `${join(home, "runs/day/episodes/ep_day.jsonl")} (${newest.id} is of it)`,
+    );
+    expect(outcome.stdout).toMatch(new RegExp(`^holds +incident +${newest.id}: lines 5 alert of it$`, "m"));
+    expect((await ale(home, "episodes", "verify", "last", "--json")).json()).toMatchObject({ logs: 1 });
+    expect((await ale(home, "guard", "verify", "ep_quiet")).stdout.split("\n")[0]).toBe(quiet);
+  });
+
+  it.each([
+    ["an empty log", "empty.jsonl", EXIT.failed, /^fails +chain +there is nothing in .*empty\.jsonl$/m],
+    ["a folder", ".", EXIT.usage, /^error: .* is a folder: it holds no log and no bundle$/m],
+    ["a device", "/dev/null", EXIT.usage, /^error: \/dev\/null is a device or a pipe, not a file/m],
+    ["a file that is not there", "no/log.jsonl", EXIT.usage, /^error: there is no file .*no\/log\.jsonl$/m],
+    ["a bundle that is not there", "no.html", EXIT.usage, /^error: there is no file .*no\.html$/m],
+    [
+      "what is no log",
+      "words.jsonl",
+      EXIT.failed,
+      /line 1 is broken \(bad-line\): not a line of an episode log: it is a list/,
+    ],
+  ])("says in words what is wrong with %s", async (_, target, exitCode, said) => {
+    const home = await temporaryHome();
+    await writeFile(join(home, "empty.jsonl"), "");
+    await writeFile(join(home, "words.jsonl"), "[]\n");
+    const outcome = await ale(home, "guard", "verify", resolve(home, target));
+    expect(outcome.stdout + outcome.stderr).toMatch(said);
+    expect(outcome.exitCode).toBe(exitCode);
+  });
+
   it("never calls a log whole whose seal was cut off", async () => {
     const home = await temporaryHome();
     const path = await recordEpisode(home, "run", { id: "ep_x" });
     expect((await findings(home, path)).found).toMatchObject({ chain: "holds", seal: "holds" });
     const lines = (await readFile(path, "utf8")).trimEnd().split("\n");
     await writeFile(path, `${lines.slice(0, -1).join("\n")}\n`);
+    // Whoever read it before knows.
+    expect((await findings(home, path)).found).toMatchObject({ seal: "open", witness: "fails" });
+    await rm(join(home, "runs/run/index.sqlite"));
     const outcome = await ale(home, "guard", "verify", path);
     expect(outcome.exitCode).toBe(EXIT.ok);
     expect(outcome.stdout).toMatch(

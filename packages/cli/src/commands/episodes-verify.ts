@@ -90,5 +90,6 @@ function faultOf({ log, fault }: LogScan, file: EpisodeFile, witness: Witness | 
       detail: `the file is named ${file.id} but holds episode ${begin.episode}`,
     };
   const detail = contradiction(witness, log);
-  return detail === null ? null : { line: log.entries.length, reason: "not-as-used", detail };
+  if (detail !== null) return { line: log.entries.length, reason: "not-as-used", detail };
+  return log.entries.length > 0 ? null : { line: 0, reason: "empty", detail: "there is nothing in it" };
 }

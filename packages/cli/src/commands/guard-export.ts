@@ -9,7 +9,6 @@ import { readPem } from "../pem.ts";
 import { renderEvidence } from "../report/evidence.ts";
 import { RULE_PACKS, rulesInWords } from "../rule-titles.ts";
 import { softwareVersions } from "../versions.ts";
-import { contradiction, witnessesOf } from "../witnesses.ts";
 
 /** `ale guard export`: an incident as two files that can be handed over. */
 
@@ -31,7 +30,8 @@ const usage = defineUsage({
   notes: `
 Writes ID.html, one page that opens without a network and without scripts, and ID.json, the same as data: the exact lines of the log, the hash of
 every line, the whole log where it is small, and how to check all of it by hand. The page carries the JSON within it, so that either is enough.
-docs/reference/evidence-bundle.md describes the format. Check one with: ale guard verify FILE
+docs/reference/evidence-bundle.md describes the format. Where the log is not the one that was read before, or that the run used, both say so and the
+exit code is 1. Check one with: ale guard verify FILE
 With --sign-key whoever has your public key can see that it is yours: ale guard verify FILE --public-key key.pub.pem
 example: ale guard export last --out evidence/`,
 });
@@ -46,7 +46,7 @@ export const guardExport: Action = {
     const unsigned = bundleOf({
       incident: read.incident,
       log: { file: basename(read.log.path), bytes: read.bytes },
-      witness: await witnessOf(io.home, read),
+      witness: witnessOf(read),
       alarms: { file: basename(read.alarms.path), bytes: read.alarms.bytes },
       ruleOf: rulesInWords(values.rules),
       made: { at: new Date().toISOString(), software: { ale, node } },
@@ -60,17 +60,20 @@ export const guardExport: Action = {
     writeWhole(html, renderEvidence(EvidenceBundle.parse(JSON.parse(text)), text));
     io.print(html);
     io.print(json);
+    if (read.against !== null)
+      io.note(`${io.paint("red", "its log does not hold, and the bundle says so:")} ${read.against}`);
     io.note(`check it with: ale guard verify ${html}`);
     io.result({
-      ok: true,
+      ok: read.against === null,
       id: bundle.incident.id,
       html,
       json,
       digest: bundle.digest,
       signed: key !== undefined,
       head: bundle.log.head,
+      against: read.against,
     });
-    return EXIT.ok;
+    return read.against === null ? EXIT.ok : EXIT.failed;
   },
 };
 
@@ -79,8 +82,8 @@ function htmlPath(out: string | undefined, id: string): string {
   return out.endsWith(".html") ? resolve(out) : join(resolve(out), `${id}.html`);
 }
 
-async function witnessOf(home: string, { log, run }: ReadIncident): Promise<EvidenceWitness | null> {
-  const witness = (await witnessesOf(home, run)).get(log.path);
-  if (witness === undefined) return null;
-  return { run: witness.run, head: witness.head, contradiction: contradiction(witness, log) };
+/** What the run's state says of the log; where only the index contradicts it, that. */
+function witnessOf({ run, witness, against }: ReadIncident): EvidenceWitness | null {
+  if (witness === undefined && against === null) return null;
+  return { run, head: witness?.head ?? null, contradiction: against };
 }

@@ -8,6 +8,7 @@ import type { Io } from "../io.ts";
 import { deepPrintable, printable } from "../printable.ts";
 import { severityPaint } from "../show-incident.ts";
 import { table, visibleLength } from "../table.ts";
+import { unsoundEpisodes } from "../unsound.ts";
 
 /** `ale guard incidents`: what was attempted, the newest first. */
 
@@ -29,7 +30,8 @@ const usage = defineUsage({
   },
   notes: `
 One attempt is one incident, however many rules and collectors told of it; alarms from outside (ale guard import) are counted with it.
-Alarms that belong to no episode, or could belong to several, are listed below. Exits 1 where a log cannot be read: what is in it is not here.
+Alarms that belong to no episode, or could belong to several, are listed below. Every log is compared with what it was when it was read first, and
+with what its run says of it. Exits 1 where one cannot be read, was changed or is gone; each is named below the list.
 example: ale guard incidents --since 12h --min-severity high`,
 });
 
@@ -50,21 +52,23 @@ export const guardIncidents: Action = {
       },
       signal,
     );
+    io.progress.status("comparing the logs with what they were");
+    const unsound = await unsoundEpisodes(io.home, values.run, signal);
     const shown = limit > 0 ? list.incidents.slice(0, limit) : list.incidents;
     const adrift = list.alarms.alarms.map(({ line }) => line).filter(({ status }) => status !== "matched");
     printList(list, shown.length, io);
     printAdrift(adrift, io);
-    for (const { run, id, why } of list.unread)
-      io.print(`${io.paint("red", "unread")} ${printable(`${run}/${id}: ${why}`)}`);
+    for (const { run, id, state, why } of unsound)
+      io.print(`${io.paint("red", state)} ${printable(`${run}/${id}: ${why}`)}`);
     io.result({
-      ok: list.unread.length === 0,
+      ok: unsound.length === 0,
       total: list.incidents.length,
       episodes: list.episodes,
       incidents: shown,
       unplacedAlarms: adrift,
-      unread: list.unread,
+      unsound,
     });
-    return list.unread.length === 0 ? EXIT.ok : EXIT.failed;
+    return unsound.length === 0 ? EXIT.ok : EXIT.failed;
   },
 };
 

@@ -1,7 +1,7 @@
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
-import { AleError, type EpisodeLog, scanEpisodeLog } from "@ale/core";
+import { AleError } from "@ale/core";
 import {
   checkBundle,
   compareWithLog,
@@ -10,7 +10,7 @@ import {
   readBundle,
   signatureFinding,
 } from "@ale/guard";
-import { alarmFile } from "../alarms.ts";
+import { alarmFile, alarmsOf } from "../alarms.ts";
 import { defineUsage, parseArguments, usageError } from "../args.ts";
 import type { Action } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -20,7 +20,8 @@ import { readPem } from "../pem.ts";
 import { printable } from "../printable.ts";
 import { attachmentOf, renderEvidence } from "../report/evidence.ts";
 import { findEpisode } from "../runs.ts";
-import { lastWritten, SEALED } from "../seal.ts";
+import { SEALED } from "../seal.ts";
+import { type LogSubject, verifyLog } from "../verify-log.ts";
 import { contradiction, witnessesOf } from "../witnesses.ts";
 
 /** `ale guard verify`: a log against its own chain, or a bundle against itself and the log that it came from. */
@@ -41,8 +42,10 @@ const usage = defineUsage({
     },
   },
   notes: `
-TARGET is a bundle (.html, .json), a log (.jsonl), or the id of an incident or an episode; without one, the log of imported alarms. Of a log the
-first broken line is named, with why; then the run's state is asked whether it is the log that the run used. Of a bundle every step is told:
+TARGET is a bundle (.html, .json), a log (.jsonl), the id of an incident or an episode, or "last": the newest incident, as everywhere in ale guard
+(ale episodes verify last: the newest episode). Without one it is the log of imported alarms. What was looked at stands in the first line. Of a log
+the first broken line is named, with why; an empty one fails; then it is compared with what the run's state says of it and with what it was when it
+was read before, and of an incident's it is said whether its alerts are still there. Of a bundle every step is told:
 holds, fails, or open where what is at hand cannot say. Exits 1 when a step fails. A log without a seal is open: whether its end is missing, or the
 episode still runs or was killed, a chain does not tell. It is said, and is a failure with --sealed.`,
 });
@@ -60,9 +63,12 @@ export const guardVerify: Action = {
         "--public-key is for bundles: a log is not signed",
         "name the .html or the .json of one",
       );
+    const subject = isBundle ? { path: fileAt(target) } : await subjectOf(target, io, signal);
+    const ofWhat = subject.incident === undefined ? "" : ` (${subject.incident.id} is of it)`;
+    io.print(io.paint("dim", `${subject.path}${ofWhat}`));
     const findings = isBundle
-      ? await verifyBundle(target, { log: values.log, key }, io)
-      : await verifyLog(await logPath(target, io, signal), io);
+      ? await verifyBundle(subject.path, { log: values.log, key }, io)
+      : await verifyLog(subject, io.home);
     for (const finding of findings) sayFinding(finding, io);
     const holds = findings.every(({ result }) => result !== "fails");
     const seal = findings.find(({ what }) => what === "seal")?.result;
@@ -78,7 +84,13 @@ export const guardVerify: Action = {
             : io.paint("green", "all of it holds"),
     );
     const ok = holds && !(values.sealed && unsealed);
-    io.result({ ok, target: resolve(target), sealed: seal === undefined ? null : !unsealed, findings });
+    io.result({
+      ok,
+      target: subject.path,
+      incident: subject.incident?.id ?? null,
+      sealed: seal === undefined ? null : !unsealed,
+      findings,
+    });
     return ok ? EXIT.ok : EXIT.failed;
   },
 };
@@ -95,68 +107,25 @@ function sayFinding({ result, what, detail }: Finding, io: Io): void {
   io.print(`${io.paint(colour, result.padEnd(5))}  ${what.padEnd(9)}  ${printable(detail)}`);
 }
 
-async function logPath(target: string, io: Io, signal: AbortSignal): Promise<string> {
-  if (target.startsWith("inc_")) return (await findIncident(io.home, target, signal)).listed.path;
-  return (await findEpisode(io.home, target)).path;
+/** What a word names: an incident, a file, or an episode. */
+async function subjectOf(target: string, io: Io, signal: AbortSignal): Promise<LogSubject> {
+  if (target === "last" || target.startsWith("inc_")) {
+    const { listed, alarms } = await findIncident(io.home, target, signal);
+    return { path: listed.path, incident: { ...listed, alarms: alarmsOf(alarms, listed.episode) } };
+  }
+  if (target.includes("/") || target.endsWith(".jsonl") || existsSync(target))
+    return { path: fileAt(target) };
+  return { path: (await findEpisode(io.home, target)).path };
 }
 
-async function verifyLog(path: string, io: Io): Promise<Finding[]> {
-  const { log, fault } = await scanEpisodeLog(path);
-  const what = "chain";
-  if (fault !== null)
-    return [
-      {
-        result: "fails",
-        what,
-        detail: `${path}, line ${fault.line} is broken (${fault.reason}): ${fault.detail}`,
-      },
-    ];
-  if (log.tornBytes > 0)
-    return [
-      {
-        result: "fails",
-        what,
-        detail: `${path}, line ${log.entries.length + 1} is torn: ${log.tornBytes} bytes without a newline, being written or cut off by a crash`,
-      },
-    ];
-  const chain: Finding = {
-    result: "holds",
-    what,
-    detail: `${log.entries.length} lines, last hash ${log.head}`,
-  };
-  return [chain, ...sealFinding(path, log, io), ...(await witnessFinding(path, log, io))];
-}
-
-/** A line cut off at the end leaves a sound chain: only the seal says that there was no more. The log of alarms only ever grows. */
-function sealFinding(path: string, log: EpisodeLog, io: Io): Finding[] {
-  const what = "seal";
-  if (path === alarmFile(io.home)) return [];
-  if (log.sealed)
-    return [{ result: "holds", what, detail: "the last line seals it: nothing is missing behind it" }];
-  const detail = `not sealed: the end may be missing, or the episode still runs or was killed; ${lastWritten(log)}`;
-  return [{ result: "open", what, detail }];
-}
-
-async function witnessFinding(
-  path: string,
-  log: { readonly sealed: boolean; readonly head: string },
-  io: Io,
-): Promise<Finding[]> {
-  const what = "witness";
-  if (path === alarmFile(io.home)) return [];
-  const witness = (await witnessesOf(io.home)).get(path);
-  if (witness === undefined)
-    return [
-      {
-        result: "open",
-        what,
-        detail: "no run's state names this log: a chain alone does not show that its end was cut off",
-      },
-    ];
-  const against = contradiction(witness, log);
-  if (against !== null) return [{ result: "fails", what, detail: `${against} (run ${witness.run})` }];
-  const by = witness.head === null ? "names the episode" : "names its last hash";
-  return [{ result: "holds", what, detail: `the state of run ${witness.run} ${by}` }];
+/** Throws `file-not-found` and `file-not-a-file`. */
+function fileAt(target: string): string {
+  const found = statSync(target, { throwIfNoEntry: false });
+  const next = "name a bundle (.html, .json), a log (.jsonl), or an incident: ale guard incidents";
+  if (found === undefined) throw new AleError("file-not-found", `there is no file ${target}`, { next });
+  if (found.isFile()) return resolve(target);
+  const what = found.isDirectory() ? "a folder" : "a device or a pipe, not a file";
+  throw new AleError("file-not-a-file", `${target} is ${what}: it holds no log and no bundle`, { next });
 }
 
 async function verifyBundle(
@@ -236,8 +205,16 @@ async function bundleWitness({ log, incident }: EvidenceBundle, io: Io): Promise
         detail: "no run's state names the episode: nobody but its log says that it ended there",
       },
     ];
-  const said = log.witness.contradiction ?? `the state of run ${log.witness.run} named it`;
-  return [{ result: "open", what, detail: `when it was made: ${said}; that run is not here` }];
+  const { run, contradiction: against } = log.witness;
+  if (against !== null)
+    return [{ result: "fails", what, detail: `when it was made: ${against} (run ${run})` }];
+  return [
+    {
+      result: "open",
+      what,
+      detail: `when it was made the state of run ${run} named it; that run is not here`,
+    },
+  ];
 }
 
 const readText = async (path: string): Promise<string> => (await readBytes(path)).toString("utf8");
