@@ -56,7 +56,7 @@ export const usageError = (message: string, next?: string): AleError =>
 export const defineUsage = <const O extends Readonly<Record<string, Option>>>(usage: Usage<O>): Usage<O> =>
   usage;
 
-/** Throws an AleError with code `usage` on anything that was not declared. */
+/** Throws an AleError with code `usage` on anything that was not declared, and on what is empty: an unset variable, as a rule. */
 export function parseArguments<O extends Readonly<Record<string, Option>>>(
   usage: Usage<O>,
   argv: readonly string[],
@@ -71,6 +71,7 @@ export function parseArguments<O extends Readonly<Record<string, Option>>>(
     if (token.kind === "positional") positionals.push(token.value);
     if (token.kind !== "option") continue;
     const option = usage.options[token.name];
+    if (option === undefined && isFlag(token.name)) throw usageError(`--${token.name} takes no value`);
     if (option === undefined) throw unknownOption(token.rawName, Object.keys(usage.options));
     if (option.type === "boolean") {
       if (token.inlineValue) throw usageError(`--${token.name} takes no value`);
@@ -81,6 +82,11 @@ export function parseArguments<O extends Readonly<Record<string, Option>>>(
     if (value === undefined || (!token.inlineValue && /^-[^\d]/.test(value)))
       throw usageError(
         `--${token.name} needs a value`,
+        `--${token.name} ${option.value ?? "VALUE"}: ${option.help}`,
+      );
+    if (value.trim() === "")
+      throw usageError(
+        `--${token.name} is empty`,
         `--${token.name} ${option.value ?? "VALUE"}: ${option.help}`,
       );
     if (option.multiple)
@@ -101,6 +107,10 @@ function parse(options: Readonly<Record<string, Option>>, argv: readonly string[
   return parseArgs({ args: [...argv], options: config, strict: false, allowPositionals: true, tokens: true });
 }
 
+/** One that every command has was taken out before, unless it came as `--json=…`. */
+const isFlag = (name: string): boolean =>
+  Object.entries(GLOBAL_OPTIONS).some(([known, { type }]) => known === name && type === "boolean");
+
 function unknownOption(rawName: string, known: readonly string[]): AleError {
   const all = [...known, ...Object.keys(GLOBAL_OPTIONS)];
   const near = suggest(rawName.replace(/^--?(no-)?/, ""), all);
@@ -117,6 +127,11 @@ function checkCount(declared: string, given: readonly string[]): void {
   if (given.length < required.length) throw usageError(`${required[given.length]} is missing`);
   if (!unbounded && given.length > names.length)
     throw usageError(`unexpected argument ${given[names.length]}`, "see --help");
+  const empty = given.findIndex((word) => word.trim() === "");
+  if (empty >= 0) {
+    const name = names[Math.min(empty, names.length - 1)]!.replace(/[[\].]/g, "");
+    throw usageError(`${name} is empty`, "see --help");
+  }
 }
 
 export interface GlobalValues {

@@ -1,6 +1,7 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { takeGlobals } from "./args.ts";
+import type { Action } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
 import { reportError, reportInterrupt } from "./errors.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -31,6 +32,7 @@ export async function runCli(invocation: Invocation, signal: AbortSignal): Promi
   const { env, stdout, stderr, stdin } = invocation;
   let io = createIo({ home: homeOf(env, undefined), json: false, yes: false, env, stdout, stderr, stdin });
   let verbose = false;
+  let goesOn = false;
   try {
     // Known before anything can fail, so that a wrong command line too is answered as JSON where that was asked for.
     const json = invocation.argv.includes("--json");
@@ -39,9 +41,12 @@ export async function runCli(invocation: Invocation, signal: AbortSignal): Promi
     verbose = globals.verbose;
     const home = homeOf(env, globals.home);
     io = createIo({ home, json: globals.json, yes: globals.yes, env, stdout, stderr, stdin });
-    return await dispatch(invocation, rest, globals.help, io, signal);
+    const toldOf = (action: Action): void => {
+      goesOn = action.goesOn === true;
+    };
+    return await dispatch(invocation, rest, globals.help, io, toldOf, signal);
   } catch (error) {
-    if (signal.aborted) return reportInterrupt(exitCodeOfAbort(signal), io);
+    if (signal.aborted) return reportInterrupt(exitCodeOfAbort(signal), goesOn, io);
     return reportError(error, io, verbose);
   } finally {
     io.progress.clear();
@@ -53,6 +58,7 @@ async function dispatch(
   words: readonly string[],
   help: boolean,
   io: Io,
+  toldOf: (action: Action) => void,
   signal: AbortSignal,
 ): Promise<number> {
   if (words.length === 0 || (words.length === 1 && words[0] === "help")) {
@@ -71,6 +77,7 @@ async function dispatch(
     return help || words[0] === "help" ? EXIT.ok : EXIT.usage;
   }
   const action = await found.command.load();
+  toldOf(action);
   if (help || words[0] === "help") {
     io.print(commandHelp(found.command, action).trimEnd());
     return EXIT.ok;
@@ -79,7 +86,7 @@ async function dispatch(
   if (found.command.hosts) await invocation.enterRootless?.();
   const exitCode = await action.run(found.argv, io, signal);
   const interrupted = signal.aborted && action.endsBySignal !== true;
-  return interrupted ? reportInterrupt(exitCodeOfAbort(signal), io) : exitCode;
+  return interrupted ? reportInterrupt(exitCodeOfAbort(signal), action.goesOn === true, io) : exitCode;
 }
 
 const exitCodeOfAbort = (signal: AbortSignal): number =>

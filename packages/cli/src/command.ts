@@ -19,6 +19,8 @@ export interface Action {
   readonly usage: Usage;
   /** It goes on until somebody ends it: Ctrl-C is its end, no interruption, and its own outcome is the outcome. */
   readonly endsBySignal?: true;
+  /** Interrupted, it goes on where it was when the same command is given again. Others begin anew. */
+  readonly goesOn?: true;
   /**
    * Arguments after the name, without the global options. Failures that a person can act on are thrown as AleErrors. Resolves to one
    * of the codes of exit-codes.ts, or to that of a program that was run in a sandbox.

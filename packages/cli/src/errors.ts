@@ -4,28 +4,40 @@ import { AleError } from "@ale/core/result";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import type { Io } from "./io.ts";
 import { diskRefusal } from "./out-files.ts";
+import { printable } from "./printable.ts";
 
 /** The one place where failures become text for people, JSON for machines and an exit code. */
 export function reportError(thrown: unknown, io: Io, verbose: boolean): number {
   const error = fromSystem(rootOf(thrown), io.home);
   const exitCode = exitCodeOf(error);
   if (error instanceof AleError) {
-    io.note(`${io.paint("red", "error:")} ${error.message}`);
-    if (error.next !== undefined) io.note(`${io.paint("cyan", "next: ")} ${error.next}`);
-    if (verbose) io.note(stackOf(error));
-    io.result({ ok: false, exitCode, error: { code: error.code, message: error.message, next: error.next } });
+    reportFailure(error, io);
+    if (verbose) io.note(printable(stackOf(error)));
     return exitCode;
   }
   const message = error instanceof Error ? error.message : String(error);
   const log = keepStack(error, io.home);
-  io.note(`${io.paint("red", "error:")} a fault in ALE itself: ${message}`);
-  if (verbose || log === undefined) io.note(stackOf(error));
+  io.note(`${io.paint("red", "error:")} a fault in ALE itself: ${printable(message)}`);
+  if (verbose || log === undefined) io.note(printable(stackOf(error)));
   const next =
     log === undefined
       ? "report it with the stack above"
       : `report it with ${log}, or run it again with --verbose`;
   io.note(`${io.paint("cyan", "next: ")} ${next}`);
   io.result({ ok: false, exitCode, error: { code: "internal", message, next } });
+  return exitCode;
+}
+
+/**
+ * A failure that a person can act on, and its exit code. What they typed may stand in it, and so may a file's name: nothing of it is the terminal's
+ * to obey. `beside`: what else the answer for machines has.
+ */
+export function reportFailure(error: AleError, io: Io, beside: object = {}): number {
+  const { code, message, next } = error;
+  const exitCode = exitCodeOf(error);
+  io.note(`${io.paint("red", "error:")} ${printable(message)}`);
+  if (next !== undefined) io.note(`${io.paint("cyan", "next: ")} ${printable(next)}`);
+  io.result({ ...beside, ok: false, exitCode, error: { code, message, next } });
   return exitCode;
 }
 
@@ -64,9 +76,10 @@ function refusalOf(directory: string): string | undefined {
   }
 }
 
-export function reportInterrupt(exitCode: number, io: Io): number {
+export function reportInterrupt(exitCode: number, goesOn: boolean, io: Io): number {
   const message = exitCode === EXIT.interrupted ? "interrupted" : "asked to end";
-  io.note(`${message}; what was recorded is kept, and the same command goes on from there`);
+  const after = goesOn ? "goes on from there" : "begins anew";
+  io.note(`${message}; what was recorded is kept, and the same command ${after}`);
   io.result({ ok: false, exitCode, error: { code: "interrupted", message } });
   return exitCode;
 }

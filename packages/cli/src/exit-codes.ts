@@ -37,6 +37,7 @@ const BY_CODE: Readonly<Record<string, ExitCode>> = {
   "approval-unknown": EXIT.usage,
   "approval-over": EXIT.failed,
   "approval-abandoned": EXIT.failed,
+  "files-too-large": EXIT.usage,
   "unknown-tool": EXIT.usage,
   "unknown-family": EXIT.usage,
   "bad-seed": EXIT.usage,

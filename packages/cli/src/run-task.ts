@@ -9,7 +9,9 @@ import { oneOf, usageError, wholeNumber } from "./args.ts";
 const MAX_FILES_BYTES = 4 * 2 ** 20;
 
 export function familyTask(text: string): Task {
-  const [family = "", split, seed] = text.split("/");
+  const [family = "", split, seed, ...more] = text.split("/");
+  if (more.length > 0)
+    throw usageError(`--task: ${JSON.stringify(text)} is more than a task`, "--task FAMILY[/SPLIT[/SEED]]");
   return makeTask(
     family,
     oneOf("--task", split, Split.options) ?? "heldout",
@@ -51,6 +53,16 @@ export function ownTask(
   return { instance, plan: [], mutants: [], shortcut: null };
 }
 
+/** Of a folder, or of something in it. */
+const UNREADABLE: Readonly<Record<string, string>> = {
+  ENOENT: "is not there",
+  ENOTDIR: "is no folder",
+  EACCES: "cannot be read: permission denied",
+  EPERM: "cannot be read: not permitted",
+  ELOOP: "cannot be read: its links lead in a circle",
+  ENAMETOOLONG: "is too long a name",
+};
+
 function filesBelow(folder: string): SandboxFile[] {
   const files: SandboxFile[] = [];
   let bytes = 0;
@@ -63,7 +75,7 @@ function filesBelow(folder: string): SandboxFile[] {
       bytes += content.length;
       if (bytes > MAX_FILES_BYTES)
         throw new AleError("files-too-large", `${folder} holds more than ${MAX_FILES_BYTES / 2 ** 20} MiB`, {
-          next: "name a smaller folder",
+          next: "name a folder with only what the task needs: --files DIR",
         });
       files.push({
         path: `/work/${relative(folder, path)}`,
@@ -77,7 +89,10 @@ function filesBelow(folder: string): SandboxFile[] {
     visit(folder);
   } catch (cause) {
     if (cause instanceof AleError) throw cause;
-    throw usageError(`--files: ${folder} cannot be read`, String(cause));
+    const { code, path = folder } = cause as NodeJS.ErrnoException;
+    const why = code === undefined ? undefined : UNREADABLE[code];
+    if (why === undefined) throw cause;
+    throw usageError(`--files: ${path} ${why}`, "name a folder that you can read: --files DIR");
   }
   return files;
 }

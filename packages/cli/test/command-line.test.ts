@@ -46,6 +46,11 @@ describe("a command line", () => {
     [["r", "--fresh=yes"], "--fresh takes no value", undefined],
     [[], "RECIPE is missing", undefined],
     [["a", "b", "c"], "unexpected argument c", undefined],
+    [["a", ""], "RUN is empty", undefined],
+    [[" "], "RECIPE is empty", undefined],
+    [["r", "--seed", "\u00a0"], "--seed is empty", "--seed N: seed of the run"],
+    [["r", "--set=a", "--set="], "--set is empty", undefined],
+    [["r", "--json=1"], "--json takes no value", undefined],
   ])("refuses %j", (argv, message, next) => {
     expect(() => parseArguments(usage, argv)).toThrow(
       expect.objectContaining({ code: "usage", message, ...(next === undefined ? {} : { next }) }),

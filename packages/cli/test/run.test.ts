@@ -11,16 +11,30 @@ const MAIN = join(import.meta.dirname, "../src/main.ts");
 describe("ale run", () => {
   it.each([
     [["--task", "vault", "--ask", "bahs"], "did you mean bash?"],
-    [["--task", "vault", "--network", "open", "--allow", "pypi.org"], "--allow goes with"],
+    [["--task", "vault", "--network", "open", "--allow", "pypi.org"], "--allow pypi.org goes with"],
     [["--task", "vault", "--rules", "/none.yml"], "/none.yml"],
     [["--task", "vault", "--approve-within", "soon"], "--approve-within"],
     [["--task", "vault", "--install", "true"], "--install goes with an instruction"],
     [["do it", "--install-allow", "pypi.org"], "--install-allow goes with --install"],
+    [[""], "INSTRUCTION is empty"],
+    [[" \t\n"], "INSTRUCTION is empty"],
+    [["do it", "--install", ""], "--install is empty"],
+    [["do it", "--install", "true", "--install", " "], "--install is empty"],
+    [["do it", "--files", ""], "--files is empty"],
+    [["do it", "--files", "/none\u001b[31m"], "/none␛[31m is not there"],
+    [["do it", "--files", MAIN], "main.ts is no folder"],
+    [
+      ["do it", "--files", join(import.meta.dirname, "../../../node_modules/.bin/..")],
+      "holds more than 4 MiB",
+    ],
+    [["--task", "vault/heldout/7/8"], "is more than a task"],
+    [["do it", "--json=yes"], "--json takes no value"],
     [["do it", "--install", "true", "--install-allow", "https://pypi.org"], "--install-allow: "],
   ])("refuses %j before anything is started", async (argv, message) => {
     const { exitCode, stderr } = await ale(await temporaryHome(), "run", ...argv);
     expect(exitCode).toBe(EXIT.usage);
     expect(stderr).toContain(message);
+    for (const raw of ["\u001b", "ENOENT", "ENOTDIR"]) expect(stderr).not.toContain(raw);
   });
 });
 
@@ -55,6 +69,31 @@ describe.skipIf(missing !== null)(
       });
     }, 120_000);
 
+    it("ends with 4 where the environment failed, and says which episode tells why", async () => {
+      const outcome = await ale(
+        home,
+        "run",
+        "do it",
+        "--install",
+        "false",
+        "--approve-within",
+        "5",
+        "--json",
+      );
+      expect(outcome.exitCode).toBe(EXIT.environment);
+      const told = outcome.json();
+      expect(told).toMatchObject({
+        ok: false,
+        termination: "environment-fault",
+        error: { code: "episode-fault" },
+      });
+      expect(outcome.stderr).toContain(`ale episodes show ${told.episode}`);
+      expect(outcome.stderr).toContain("only what rules ask approval for will wait");
+      expect(await eventsOf(outcome)).toContainEqual(
+        expect.objectContaining({ type: "fault", what: "install" }),
+      );
+    }, 120_000);
+
     it("refuses at once what nobody is there to approve", async () => {
       const outcome = await ale(home, "run", "--task", "games/heldout/3", "--ask", "bash", "--json");
       expect(outcome.exitCode).toBe(EXIT.ok);
@@ -76,9 +115,13 @@ describe.skipIf(missing !== null)(
         const argv = ["run", "--task", "games/heldout/3", "--ask", "bash", "--approve-within", "600"];
         const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...argv], {
           env: { ...process.env, ALE_HOME: home, NO_COLOR: "1" },
-          stdio: ["ignore", "pipe", "inherit"],
+          stdio: ["ignore", "pipe", "pipe"],
         });
-        const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+        let said = "";
+        child.stderr.on("data", (part: Buffer) => {
+          said += part.toString();
+        });
+        const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
         let shown = "";
         child.stdout.on("data", (part: Buffer) => {
           shown += part.toString();
@@ -88,6 +131,7 @@ describe.skipIf(missing !== null)(
         await vi.waitFor(() => expect(shown).toContain(`? ${id} waits for approval (ask:bash)`));
         child.kill(signal);
         expect(await ended).toBe(exitCode);
+        if (signal === "SIGINT") expect(said).toContain("the same command begins anew");
         expect(approvalsOf(home).pending()).toEqual([]);
         const late = await ale(home, "guard", "approve", id);
         expect([late.exitCode, late.stderr]).toEqual([EXIT.failed, expect.stringContaining(told)]);

@@ -33,6 +33,7 @@ const SetupPhases = z.record(z.string(), z.number().nonnegative());
 
 export const quickstart: Action = {
   usage,
+  goesOn: true,
   async run(argv, io, signal) {
     const { values } = parseArguments(usage, argv);
     const plan = planQuickstart({

@@ -1,12 +1,13 @@
 import { join } from "node:path";
 import type { Task } from "@ale/bench";
-import { type Approver, denyAll, type Event, policyAfter } from "@ale/core";
+import { AleError, type Approver, denyAll, type Event, policyAfter, type Trajectory } from "@ale/core";
 import { approvalsOf } from "@ale/guard";
 import { refuseTooWide } from "@ale/rock";
 import { openWorkbench, rulesWith, runDirectory, runEpisode, type Watch, watchEverything } from "@ale/roll";
 import { ASK, approveWithin, toolsToAsk } from "../approvals.ts";
 import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts";
 import type { Action } from "../command.ts";
+import { reportFailure } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Io } from "../io.ts";
 import { MODEL_OPTIONS, modelSource } from "../model-source.ts";
@@ -116,6 +117,14 @@ export const run: Action = {
         ...(install === undefined ? {} : { networkPhases: { ...chosen.instance.networkPhases, install } }),
       },
     };
+    if (
+      values["approve-within"] !== undefined &&
+      values.ask === undefined &&
+      task.instance.guard?.ask === undefined
+    )
+      io.note(
+        "--approve-within: only what rules ask approval for will wait; --ask bash makes every call of bash wait",
+      );
     const watch = watchOf(values, io);
     const source = modelSource(io.home, values);
     const directory = runDirectory(io.home, "run");
@@ -152,16 +161,29 @@ export const run: Action = {
       signal,
     );
     io.print(io.paint("dim", `${deps.store.path(trajectory.episode)}  ${head}`));
-    io.result({
+    const outcome = {
       episode: trajectory.episode,
       head,
       reward: trajectory.verdict?.reward ?? null,
       termination: trajectory.termination,
       alerts: trajectory.alerts,
-    });
+    };
+    const fault = environmentFault(trajectory);
+    if (fault !== undefined) return reportFailure(fault, io, outcome);
+    io.result(outcome);
     return EXIT.ok;
   },
 };
+
+/** What failed was not the agent: its sandbox, its install step, or its verifier. */
+function environmentFault({ episode, faults, verdict, termination }: Trajectory): AleError | undefined {
+  if (termination !== "environment-fault" && verdict?.reward !== null) return undefined;
+  const detail = faults.at(-1)?.detail ?? verdict?.environmentFault;
+  const why = detail === undefined ? "" : `: ${detail}`;
+  return new AleError("episode-fault", `the environment failed, not the agent${why}`, {
+    next: `mend it and run the same command again; ale episodes show ${episode} tells what happened`,
+  });
+}
 
 const OBSERVATION_LINES = 20;
 

@@ -27,6 +27,7 @@ example: ale train quickstart --seed 2`,
 
 export const train: Action = {
   usage,
+  goesOn: true,
   async run(argv, io, signal) {
     const { values, positionals } = parseArguments(usage, argv);
     const { recipe, path, modelDirectory } = readRecipe(positionals[0]!, {
