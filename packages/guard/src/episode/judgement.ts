@@ -1,4 +1,5 @@
 import type { Alert, Event, Response, Telemetry } from "@ale/core";
+import { rankOf } from "./ledger.ts";
 
 /** What guard says to one thing that happened. */
 export interface Judgement {
@@ -26,3 +27,15 @@ export interface RefusedRecord {
 }
 
 export const NOTHING: Judgement = { events: [], alerts: [], decisions: [], refused: [] };
+
+export const hardestFirst = (decisions: readonly Decision[]): readonly Decision[] =>
+  decisions.length < 2 ? decisions : decisions.toSorted((a, b) => rankOf(b.response) - rankOf(a.response));
+
+export function joined(parts: readonly Judgement[]): Judgement {
+  return {
+    events: parts.flatMap(({ events }) => events),
+    alerts: parts.flatMap(({ alerts }) => alerts),
+    decisions: hardestFirst(parts.flatMap(({ decisions }) => decisions)),
+    refused: parts.flatMap(({ refused }) => refused),
+  };
+}
