@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
-import { Activity } from "../src/oci/activity.ts";
-import { Deadlines } from "../src/oci/deadlines.ts";
+import { Activity } from "../src/life/activity.ts";
+import { Deadlines } from "../src/life/deadlines.ts";
 import { closeDriver, driver, obstacle, spec, suite } from "./support.ts";
 
 const HOUR = 3_600_000;

@@ -2,7 +2,7 @@ import { AleError } from "@ale/core";
 import { isRootless } from "../host/rootless.ts";
 import { logsDenied, type Runtime } from "../host/runtime.ts";
 import type { Capabilities } from "../port/capabilities.ts";
-import type { Host } from "./container.ts";
+import type { Host } from "./container-host.ts";
 import type { NetworkFindings } from "./network.ts";
 import { type TelemetryFindings, telemetrySources } from "./telemetry.ts";
 

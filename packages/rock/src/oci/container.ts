@@ -9,16 +9,16 @@ import { addCounters, type GroupCounters, readCounters } from "../host/cgroup-st
 import { ownGroups } from "../host/own-groups.ts";
 import { ControlChannel } from "../inside/control.ts";
 import { startFields } from "../inside/init.ts";
+import { Activity } from "../life/activity.ts";
+import { Deadlines } from "../life/deadlines.ts";
 import type { NetworkChangeOptions, NetworkUse } from "../port/network.ts";
 import type { EndReason, Hold, SandboxSpec, SandboxStats } from "../port/sandbox.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
 import { freezeGroup, thawGroup } from "../snapshot/freeze.ts";
 import type { TelemetryHub } from "../telemetry/hub.ts";
-import { Activity } from "./activity.ts";
-import { type BundleHost, launchRuntime, logOf, writeBundle } from "./bundle.ts";
-import { Deadlines } from "./deadlines.ts";
+import { launchRuntime, logOf, writeBundle } from "./bundle.ts";
+import type { Host, Restart, Shells, StartOptions } from "./container-host.ts";
 import { asDiskFull, makeLayer, prepareLayer, usageOf } from "./layer.ts";
-import type { LayerStore } from "./layer-store.ts";
 import { admitNetwork, SandboxNetwork } from "./network.ts";
 import { mountOverlay } from "./overlay.ts";
 import { giveIdentity, plant } from "./plant.ts";
@@ -30,21 +30,8 @@ import { SessionShells } from "./session-shells.ts";
 import { ownUser } from "./settings.ts";
 import type { ShellState } from "./shell-state.ts";
 import { places, removeSandboxDirectory, rootOf, type SandboxState, writeSandboxState } from "./state.ts";
-import type { UserNamespaces } from "./user-namespaces.ts";
 
 /** One sandbox's life on the host: layers, mounts, processes, and the removal of all of it. */
-
-export interface Host extends BundleHost {
-  /** The driver's directory. */
-  readonly space: string;
-  /** Files are kept unless they are destroyed. */
-  readonly durable: boolean;
-  readonly cgroups: CgroupHost;
-  readonly reads: ReadWatch;
-  readonly layers: LayerStore;
-  /** Undefined: sandboxes share the host's users. */
-  readonly users: UserNamespaces | undefined;
-}
 
 /** The driver, as its containers know it: told of each from its first process to its last trace, so that it can always end it. */
 export interface Owner {
@@ -61,31 +48,6 @@ export interface Owner {
     signal?: AbortSignal,
   ): Promise<SnapshotResult>;
   revert(container: RunningContainer, shells: Shells, snapshot: string, signal?: AbortSignal): Promise<void>;
-}
-
-/** A sandbox's shells, which are carried over a restart. */
-export interface Shells {
-  capture(): Promise<readonly ShellState[]>;
-  /** Before anybody else is heard. */
-  resume(states: readonly ShellState[]): void;
-}
-
-export interface StartOptions {
-  /** It has no writable layer yet. */
-  readonly fresh: boolean;
-  /** Write the spec's files. */
-  readonly plants: boolean;
-  /** It is not yet anybody's: until `handOver` its time does not count, and the next owner of a durable driver removes it. */
-  readonly waits?: boolean;
-}
-
-export interface Restart {
-  /** Before anything is ended. The sandbox answers, but only to requests that do not wait for the restart. */
-  readonly prepare: () => Promise<void>;
-  /** When nothing uses the layers. The writable one of the new state must be there by then. */
-  readonly change: () => Promise<Pick<SandboxState, "lower" | "layer" | "snapshot">>;
-  /** When it runs again, before anybody else is heard. */
-  readonly resume: () => void;
 }
 
 export class RunningContainer {

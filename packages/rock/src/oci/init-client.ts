@@ -1,8 +1,8 @@
 import { AleError } from "@ale/core";
 import type { ControlChannel, Listener, Reply } from "../inside/control.ts";
+import type { Activity } from "../life/activity.ts";
+import { LONGEST_TIMER_MS } from "../life/deadlines.ts";
 import type { EndReason } from "../port/sandbox.ts";
-import type { Activity } from "./activity.ts";
-import { LONGEST_TIMER_MS } from "./deadlines.ts";
 
 /** The driver's side of what a sandbox asks of its PID 1. One that no longer answers ends the sandbox. */
 

@@ -23,7 +23,8 @@ import type {
 } from "../port/sandbox.ts";
 import type { Session, SessionOptions } from "../port/session.ts";
 import type { SnapshotOptions, SnapshotResult } from "../port/snapshot.ts";
-import type { RunningContainer, Shells } from "./container.ts";
+import type { RunningContainer } from "./container.ts";
+import type { Shells } from "./container-host.ts";
 import { frozen, gone, InitClient } from "./init-client.ts";
 import { observed } from "./observed.ts";
 import type { OciSession } from "./oci-session.ts";

@@ -25,7 +25,7 @@ import { findTool } from "../host/tools.ts";
 import { ensureToolbox, type MountedToolbox, mountToolbox } from "../inside/toolbox.ts";
 import { SnapshotStore } from "../snapshot/snapshot-store.ts";
 import { adopt, endAll, type Lost } from "./adopt.ts";
-import type { Host } from "./container.ts";
+import type { Host } from "./container-host.ts";
 import { Launcher } from "./launcher.ts";
 import { LayerStore } from "./layer-store.ts";
 import { whyNotMapped } from "./mapping-probe.ts";

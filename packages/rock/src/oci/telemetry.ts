@@ -11,7 +11,7 @@ import { gpuCollector } from "../telemetry/gpu-collector.ts";
 import { NETWORK_SOURCES, networkCollector } from "../telemetry/network-collector.ts";
 import { tracingObstacle } from "../telemetry/tracefs.ts";
 import type { Tracer } from "../telemetry/tracer.ts";
-import type { Host } from "./container.ts";
+import type { Host } from "./container-host.ts";
 import type { DeniedCalls } from "./denied-calls.ts";
 
 /** Which collectors of telemetry a host has for this driver's sandboxes. */

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { rmdirSync, statfsSync } from "node:fs";
 import { AleError } from "@ale/core";
-import type { Host, RunningContainer, Shells } from "../oci/container.ts";
+import type { RunningContainer } from "../oci/container.ts";
+import type { Host, Shells } from "../oci/container-host.ts";
 import { makeLayer, removeLayer, sealLayer, usageOf } from "../oci/layer.ts";
 import { copyLayer } from "../oci/layer-copy.ts";
 import type { ShellState } from "../oci/shell-state.ts";
