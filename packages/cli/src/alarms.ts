@@ -1,7 +1,16 @@
 import { constants } from "node:fs";
-import { mkdir, open, readFile, truncate } from "node:fs/promises";
+import { mkdir, open, truncate } from "node:fs/promises";
 import { join } from "node:path";
-import { damagedLog, type Event, encodeLine, scanLogBytes, sha256, type UnknownEvent } from "@ale/core";
+import {
+  AleError,
+  damagedLog,
+  type Event,
+  encodeLine,
+  readLogBytes,
+  scanLogBytes,
+  sha256,
+  type UnknownEvent,
+} from "@ale/core";
 import {
   type AlarmLine,
   LedgerEvent,
@@ -38,8 +47,8 @@ export const alarmFile = (home: string): string => join(home, "alarms", "alarms.
 /** Nothing where no file was ever imported. Throws `log.damaged` where a line was changed. */
 export async function readAlarmLog(home: string): Promise<AlarmLog> {
   const path = alarmFile(home);
-  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return new Uint8Array();
+  const bytes = await readLogBytes(path).catch((error: unknown) => {
+    if (error instanceof AleError && error.code === "log.missing") return new Uint8Array();
     throw error;
   });
   const { log, fault } = scanLogBytes(path, bytes);

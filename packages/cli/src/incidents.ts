@@ -1,10 +1,10 @@
-import { readFile } from "node:fs/promises";
 import {
   AleError,
   type AlertRow,
   damagedLog,
   type EpisodeLog,
   isAtLeast,
+  readLogBytes,
   type Severity,
   scanLogBytes,
 } from "@ale/core";
@@ -116,7 +116,7 @@ export interface ReadIncident {
 /** Reads an incident's log, with its whole chain checked. Throws `log.damaged`, also where the log no longer has the incident. */
 export async function readIncident(home: string, word: string, signal: AbortSignal): Promise<ReadIncident> {
   const { listed, alarms } = await findIncident(home, word, signal);
-  const bytes = await readFile(listed.path);
+  const bytes = await readLogBytes(listed.path);
   const { log, fault } = scanLogBytes(listed.path, bytes);
   if (fault !== null) throw damagedLog(listed.path, fault);
   const knowledge = await knowledgeOf(home, listed.path);

@@ -17,10 +17,10 @@ export interface EpisodeFile {
   readonly run: string | null;
 }
 
-/** Every run that has episodes, by name. Throws `run-unknown` when `only` is not one of them. */
+/** Every run that has episodes, by name. Throws `run-unknown` when `only` is not one of them, and `run-unreadable`. */
 export async function listRuns(home: string, only?: string): Promise<Run[]> {
   const root = join(home, "runs");
-  const names = (await readdir(root).catch(() => [])).sort();
+  const names = ((await unlessGone(root, readdir(root))) ?? []).sort();
   const runs: Run[] = [];
   for (const name of names) {
     if (only !== undefined && name !== only) continue;
@@ -101,8 +101,19 @@ function removeEmpty(directory: string): void {
   }
 }
 
-const isDirectory = (path: string): Promise<boolean> =>
-  stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
+const isDirectory = async (path: string): Promise<boolean> =>
+  (await unlessGone(path, stat(path)))?.isDirectory() ?? false;
+
+/** What may not be looked at is not as good as absent: what is recorded there would be missing without a word. */
+async function unlessGone<T>(path: string, found: Promise<T>): Promise<T | undefined> {
+  try {
+    return await found;
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw new AleError("run-unreadable", `${path} cannot be read: ${code ?? String(cause)}`, {
+      next: "its owner can make it readable for you; --run NAME looks at one run alone",
+      cause,
+    });
+  }
+}

@@ -1,3 +1,4 @@
+import { accessSync, constants } from "node:fs";
 import { listRuns, openIndex } from "./runs.ts";
 import { contradiction, goneEpisodes, witnessesOf } from "./witnesses.ts";
 
@@ -6,8 +7,8 @@ export interface UnsoundEpisode {
   readonly run: string;
   readonly id: string;
   /**
-   * `unread`: it never could be read, and nothing of it is in a list. `damaged`: it is not the log that was read before, or that its run used;
-   * lists have of it what was read before. `gone`: its run used it, and it is no longer there.
+   * `unread`: it cannot be read; lists have nothing of it, or what was read before. `damaged`: it is not the log that was read before, or that
+   * its run used; lists have of it what was read before. `gone`: its run used it, and it is no longer there.
    */
   readonly state: "unread" | "damaged" | "gone";
   readonly why: string;
@@ -33,7 +34,12 @@ export async function unsoundEpisodes(
       if (against !== null && !faults.has(row.id)) faults.set(row.id, `${row.path}: ${against}`);
     }
     for (const [id, why] of faults)
-      unsound.push({ run, id, state: rows.has(id) ? "damaged" : "unread", why });
+      unsound.push({
+        run,
+        id,
+        state: rows.has(id) && isReadable(found.store.path(id)) ? "damaged" : "unread",
+        why,
+      });
   }
   for (const { run, id } of goneEpisodes(witnesses))
     unsound.push({
@@ -43,4 +49,13 @@ export async function unsoundEpisodes(
       why: "the run used this episode, and its log is no longer there",
     });
   return unsound;
+}
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }

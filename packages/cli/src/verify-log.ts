@@ -75,7 +75,7 @@ function incidentFindings(log: EpisodeLog, { incident }: LogSubject): Finding[] 
           what,
           alertLines.length === 0
             ? `${id} rests on alarms`
-            : `${id}: lines ${lineRanges(alertLines)} alert of it`,
+            : `${id}: its alerts are there, ${alertLines.length === 1 ? "line" : "lines"} ${lineRanges(alertLines)}`,
         ),
       ]
     : [fails(what, `${id} is no longer in the log`)];

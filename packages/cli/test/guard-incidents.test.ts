@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { sha256 } from "@ale/core";
 import type { Incident } from "@ale/guard";
@@ -162,6 +162,39 @@ describe("ale guard incidents", () => {
       expect(verified.exitCode).toBe(EXIT.failed);
       expect(verified.stdout).toMatch(why);
     },
+  );
+
+  const MAIN = resolve(import.meta.dirname, "../src/main.ts");
+  const asNobody = (...words: string[]) =>
+    spawnSync(process.execPath, words, { encoding: "utf8", uid: 65_534, gid: 65_534 });
+  const canBeNobody =
+    process.getuid?.() === 0 &&
+    asNobody("-e", `require("node:fs").readFileSync(${JSON.stringify(MAIN)})`).status === 0;
+
+  it.skipIf(!canBeNobody)(
+    "is read by whoever may read the logs, and says what may not be read",
+    async () => {
+      const { home, path } = await night();
+      await chmod(home, 0o755);
+      const seen = (...words: string[]) => asNobody(MAIN, "--home", home, "guard", ...words);
+      // Without an index; then with one that only another may write.
+      expect(seen("incidents")).toMatchObject({
+        status: EXIT.ok,
+        stderr: expect.not.stringContaining("error"),
+      });
+      await listed(home);
+      await chmod(path, 0o600);
+      const some = seen("incidents");
+      expect(some).toMatchObject({
+        status: EXIT.failed,
+        stdout: expect.stringMatching(/tunnel-ssh[\s\S]*^unread night\/ep_night: .*permission denied$/m),
+      });
+      const tunnel = /inc_\w+(?=.*tunnel-ssh)/.exec(some.stdout)![0];
+      expect(seen("show", tunnel).stderr).toMatch(/permission denied\n.*its owner can make it readable/);
+      await chmod(join(home, "runs/night"), 0o700);
+      expect(seen("incidents").stderr).toMatch(/runs\/night\/episodes cannot be read: EACCES/);
+    },
+    120_000,
   );
 
   it("names a log that its run knows otherwise, or that is gone, without having read it before", async () => {
@@ -500,7 +533,9 @@ describe("ale guard verify", () => {
     expect(outcome.stdout.split("\n")[0]).toBe(
       `${join(home, "runs/day/episodes/ep_day.jsonl")} (${newest.id} is of it)`,
     );
-    expect(outcome.stdout).toMatch(new RegExp(`^holds +incident +${newest.id}: lines 5 alert of it$`, "m"));
+    expect(outcome.stdout).toMatch(
+      new RegExp(`^holds +incident +${newest.id}: its alerts are there, line 5$`, "m"),
+    );
     expect((await ale(home, "episodes", "verify", "last", "--json")).json()).toMatchObject({ logs: 1 });
     expect((await ale(home, "guard", "verify", "ep_quiet")).stdout.split("\n")[0]).toBe(quiet);
   });

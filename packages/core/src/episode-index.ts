@@ -1,4 +1,4 @@
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { DatabaseSync, SQLInputValue } from "node:sqlite";
 import {
@@ -15,6 +15,7 @@ import {
   type EpisodeLog,
   type KnownLog,
   notAsRead,
+  readLogBytes,
   scanLogBytes,
 } from "./episode-reader.ts";
 import type { EpisodeStore } from "./episode-store.ts";
@@ -202,7 +203,7 @@ export class EpisodeIndex implements Disposable {
     const changed: UnsoundLog[] = [];
     for (const { id, path, head, events } of this.query({ sealed: true })) {
       signal?.throwIfAborted();
-      const bytes = await readFile(path).catch((error: Error) => error);
+      const bytes = await readLogBytes(path).catch((error: Error) => error);
       const why = bytes instanceof Error ? bytes.message : whyNotAsRead(path, bytes, { head, events });
       if (why !== null) changed.push({ id, why });
     }

@@ -68,13 +68,16 @@ export async function verifyEpisodeLog(path: string): Promise<Verification> {
 
 /** Reads a file as a log as far as it is sound. */
 export async function scanEpisodeLog(path: string): Promise<LogScan> {
-  let bytes: Uint8Array;
+  return scanLogBytes(path, await readLogBytes(path));
+}
+
+/** Throws `log.missing` and `log.read`. */
+export async function readLogBytes(path: string): Promise<Uint8Array> {
   try {
-    bytes = await readFile(path);
+    return await readFile(path);
   } catch (cause) {
     throw missingLog(path, cause);
   }
-  return scanLogBytes(path, bytes);
 }
 
 /** The pure part of `scanEpisodeLog`. */
@@ -196,7 +199,12 @@ export function damagedLog(path: string, fault: LogFault): AleError {
 }
 
 function missingLog(path: string, cause: unknown): AleError {
-  if ((cause as NodeJS.ErrnoException).code === "ENOENT")
-    return new AleError("log.missing", `there is no episode log ${path}`, { cause });
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code === "ENOENT") return new AleError("log.missing", `there is no episode log ${path}`, { cause });
+  if (code === "EACCES" || code === "EPERM")
+    return new AleError("log.read", `${path} cannot be read: permission denied`, {
+      next: "its owner can make it readable for you",
+      cause,
+    });
   return new AleError("log.read", `${path} cannot be read: ${String(cause)}`, { cause });
 }
