@@ -116,10 +116,11 @@ export interface ReadIncident {
 /** Reads an incident's log, with its whole chain checked. Throws `log.damaged`, also where the log no longer has the incident. */
 export async function readIncident(home: string, word: string, signal: AbortSignal): Promise<ReadIncident> {
   const { listed, alarms } = await findIncident(home, word, signal);
+  // Before the log is: it may be growing.
+  const knowledge = await knowledgeOf(home, listed.path);
   const bytes = await readLogBytes(listed.path);
   const { log, fault } = scanLogBytes(listed.path, bytes);
   if (fault !== null) throw damagedLog(listed.path, fault);
-  const knowledge = await knowledgeOf(home, listed.path);
   const against = knowledge?.against(log) ?? null;
   const own: readonly AlarmLine[] = alarmsOf(alarms, listed.episode);
   const incident = incidentsOf(log.entries, own).find(({ id }) => id === listed.id);
@@ -128,12 +129,12 @@ export async function readIncident(home: string, word: string, signal: AbortSign
   return { incident, log, bytes, alarms, run: listed.run, witness, against };
 }
 
-/** Lines are only ever added: a log that no longer has what was read from it was changed, and the index is all that still tells. */
+/** Lines are only ever added: a log that no longer has what was read from it was changed, and the index may be all that still tells. */
 const lostIncident = ({ id, path }: ListedIncident, against: string | null): AleError =>
-  new AleError(
-    "log.damaged",
-    `${path} no longer has the alert of ${id}: ${against ?? "it is as long as it was, and the index beside the run says otherwise"}`,
-    {
-      next: "one of them was changed after it was written: keep both as they are, and compare with a copy or an exported bundle",
-    },
-  );
+  against === null
+    ? new AleError("log.damaged", `${path} has no alert of ${id}, though the index beside the run says so`, {
+        next: `the log is as it was when it was read: if ale guard verify ${path} holds, the index was changed`,
+      })
+    : new AleError("log.damaged", `${path} no longer has the alert of ${id}: ${against}`, {
+        next: "the log was changed after it was written: restore it from a copy, or compare with an exported bundle",
+      });

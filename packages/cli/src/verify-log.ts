@@ -3,7 +3,7 @@ import { type AlarmLine, type Finding, type IncidentHead, incidentsOf } from "@a
 import { alarmFile } from "./alarms.ts";
 import { lastWritten } from "./seal.ts";
 import { lineRanges } from "./text.ts";
-import { knowledgeOf } from "./witnesses.ts";
+import { type Knowledge, knowledgeOf } from "./witnesses.ts";
 
 /** A log against its own chain, against what is known of it from elsewhere, and against the incident that is looked for in it. */
 export interface LogSubject {
@@ -14,6 +14,8 @@ export interface LogSubject {
 /** Every step that can be taken; after a broken chain none can. */
 export async function verifyLog(subject: LogSubject, home: string): Promise<Finding[]> {
   const { path } = subject;
+  // Before the log is read: it may be growing.
+  const knowledge = await knowledgeOf(home, path);
   const scan = await scanEpisodeLog(path);
   const { log } = scan;
   const broken = brokenChain(scan);
@@ -24,7 +26,7 @@ export async function verifyLog(subject: LogSubject, home: string): Promise<Find
     ? fails("chain", `there is nothing in ${path}`)
     : holds("chain", `${log.entries.length} lines, last hash ${log.head}`);
   if (path === alarmFile(home)) return [chain];
-  return [chain, sealFinding(log), await witnessFinding(log, home), ...incidentFindings(log, subject)];
+  return [chain, sealFinding(log), witnessFinding(log, knowledge), ...incidentFindings(log, subject)];
 }
 
 const holds = (what: string, detail: string): Finding => ({ result: "holds", what, detail });
@@ -53,9 +55,8 @@ function sealFinding(log: EpisodeLog): Finding {
       );
 }
 
-async function witnessFinding(log: EpisodeLog, home: string): Promise<Finding> {
+function witnessFinding(log: EpisodeLog, knowledge: Knowledge | null): Finding {
   const what = "witness";
-  const knowledge = await knowledgeOf(home, log.path);
   const against = knowledge?.against(log) ?? null;
   if (against !== null) return fails(what, `${against} (run ${knowledge?.run})`);
   const witness = knowledge?.witness(log.path);

@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { sha256 } from "@ale/core";
 import type { Incident } from "@ale/guard";
 import { initialRunState } from "@ale/roll";
@@ -207,6 +208,21 @@ describe("ale guard incidents", () => {
     ]);
     await rm(path);
     expect(await unsound()).toMatchObject([{ ...night1, state: "gone" }]);
+  });
+
+  it("does not believe an index that says more than the log", async () => {
+    const { home } = await night();
+    const [{ id }] = (await listed(home, "--run", "day")) as [Incident];
+    const db = new DatabaseSync(join(home, "runs/day/index.sqlite"));
+    db.exec("UPDATE alert SET hash = 'f' || substr(hash, 2) || 'f'");
+    db.close();
+    const [{ id: forged }] = (await listed(home, "--run", "day")) as [Incident];
+    expect(forged).not.toBe(id);
+    const { exitCode, stderr } = await ale(home, "guard", "show", forged);
+    expect([exitCode, stderr]).toEqual([
+      EXIT.failed,
+      expect.stringMatching(/the index beside the run says so\nnext: .*ale guard verify/),
+    ]);
   });
 
   it("shows, and hands over, an incident of a log that was cut, and says so", async () => {

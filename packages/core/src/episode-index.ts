@@ -26,8 +26,8 @@ import { AleError } from "./result.ts";
 import { severityRank } from "./severity.ts";
 
 /**
- * A SQLite index over the logs of one store: one row an episode and one an alert, for lists and queries. It holds nothing that the logs do not say;
- * deleted, corrupted or outdated, it is rebuilt from them.
+ * A SQLite index over the logs of one store: one row an episode and one an alert, for lists and queries. It holds nothing that the logs did not say
+ * when they were read; deleted, corrupted or outdated, it is rebuilt from them. What it has of a log is not given up for one that contradicts it.
  */
 export interface EpisodeQuery {
   readonly id?: string;
@@ -242,9 +242,10 @@ export class EpisodeIndex implements Disposable {
 
   async #read(id: string): Promise<ReadLog> {
     try {
-      const log = await this.#store.read(id);
-      // Lines are only ever added: what has fewer, or others, is not taken for the log that was read before.
+      // Lines are only ever added: what has fewer, or others, is not taken for the log that was read before. Asked first, since another process
+      // may read a growing log later, and write down more of it.
       const [known] = this.query({ id });
+      const log = await this.#store.read(id);
       const against = known === undefined ? null : notAsRead(log, known);
       if (against !== null) throw new Error(`${log.path}: ${against}`);
       const summary = summaryOf(log);
