@@ -89,8 +89,9 @@ async function dispatch(
   return interrupted ? reportInterrupt(exitCodeOfAbort(signal), action.goesOn === true, io) : exitCode;
 }
 
-const exitCodeOfAbort = (signal: AbortSignal): number =>
-  signal.reason === EXIT.terminated ? EXIT.terminated : EXIT.interrupted;
+/** 0 where nobody reads any more what it says. */
+const exitCodeOfAbort = ({ reason }: AbortSignal): number =>
+  reason === EXIT.terminated || reason === EXIT.ok ? reason : EXIT.interrupted;
 
 function homeOf(env: Invocation["env"], flag: string | undefined): string {
   return resolve(flag ?? (env.ALE_HOME || join(homedir(), ".ale")));

@@ -77,6 +77,7 @@ function refusalOf(directory: string): string | undefined {
 }
 
 export function reportInterrupt(exitCode: number, goesOn: boolean, io: Io): number {
+  if (exitCode === EXIT.ok) return exitCode;
   const message = exitCode === EXIT.interrupted ? "interrupted" : "asked to end";
   const after = goesOn ? "goes on from there" : "begins anew";
   io.note(`${message}; what was recorded is kept, and the same command ${after}`);

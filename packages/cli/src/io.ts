@@ -17,6 +17,8 @@ export interface Io {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Columns of the terminal, 100 where there is none. */
   readonly width: number;
+  /** Columns of the terminal on which people read lines; undefined where they go to a file or a pipe. */
+  readonly columns: number | undefined;
   readonly progress: Progress;
   /** Adds colour where a person looks at a terminal; otherwise returns the text as it is. */
   paint(style: Style, text: string): string;
@@ -68,6 +70,7 @@ export function createIo(options: IoOptions): Io {
     yes,
     env,
     width: people.columns ?? 100,
+    columns: people.isTTY === true ? (people.columns ?? 80) : undefined,
     progress,
     paint: (style, text) => (colour ? styleText(style, text, { validateStream: false }) : text),
     print: (text) => line(people, text),

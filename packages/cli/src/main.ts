@@ -11,23 +11,40 @@ const { runCli } = await import("./cli.ts");
 
 const controller = new AbortController();
 
+/** Somebody has asked for the end, and not only a terminal that was closed. */
+let asked = false;
+
 function stop(exitCode: number): void {
-  if (controller.signal.aborted) {
+  if (asked) {
     process.stderr.write("\nforced; whatever was left behind is cleaned up by the next run\n");
     process.exit(exitCode);
   }
+  asked = true;
+  end(exitCode);
+}
+
+function end(exitCode: number): void {
+  if (controller.signal.aborted) return;
   controller.abort(exitCode);
   // Most are over before anybody could wonder.
   setTimeout(() => process.stderr.write("\nstopping (once more to force)\n"), 300).unref();
 }
 process.on("SIGINT", () => stop(EXIT.interrupted));
 process.on("SIGTERM", () => stop(EXIT.terminated));
-process.on("SIGHUP", () => stop(EXIT.terminated));
-// A reader that has seen enough (`ale episodes ls | head`) is no error.
+// A terminal that is closed hangs up more than once, by its shell and by the kernel: that never forces.
+process.on("SIGHUP", () => end(EXIT.terminated));
+// A reader that has seen enough (`ale episodes ls | head`) is no error, and what was begun comes to its orderly end.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(EXIT.ok);
-  throw error;
+  if (error.code === "EPIPE") end(EXIT.ok);
+  else unlessClosed(error);
 });
+process.stderr.on("error", unlessClosed);
+process.stdin.on("error", unlessClosed);
+
+/** Of a terminal that is gone nothing is read or written any more; the hang-up says what to do about it. */
+function unlessClosed(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EIO" && error.code !== "EPIPE") throw error;
+}
 
 const exitCode = await runCli(
   {

@@ -2,19 +2,26 @@ import { createInterface } from "node:readline";
 import type { ApprovalAnswer, ApprovalRequest, Approver } from "@ale/core";
 import type { ApprovalStore } from "@ale/guard";
 import { whoAnswers } from "./approvals.ts";
+import type { HeldLines } from "./held-lines.ts";
 import type { In, Io } from "./io.ts";
 import { deepPrintable } from "./printable.ts";
 
 /**
  * Asks on this terminal, while the request can be answered from any other: what is typed here is one more answer to the stored request, and
- * the first one counts. Only a y or yes that was typed after the question was there lets a call run.
+ * the first one counts. Only a y or yes that was typed after the question was there lets a call run. Until then nothing else is printed.
  */
-export function terminalApprover(store: ApprovalStore, io: Io, input: In): Approver {
+export function terminalApprover(
+  store: ApprovalStore,
+  io: Io,
+  input: In,
+  lines: Pick<HeldLines, "hold">,
+): Approver {
   return {
     timeoutMs: store.timeoutMs,
     async ask(request, signal) {
       const asked = store.ask(request, signal);
       const answered = new AbortController();
+      using _held = lines.hold();
       const over = asked.finally(() => answered.abort());
       // Its failure is the caller's to hear of, through `asked`.
       over.catch(() => {});
@@ -24,7 +31,7 @@ export function terminalApprover(store: ApprovalStore, io: Io, input: In): Appro
           store.answer(request.id, { granted, by: whoAnswers(), reason: "on the terminal" });
       });
       const answer = await asked;
-      if (answer.by !== whoAnswers()) io.note(outcome(deepPrintable(answer)));
+      io.note(outcome(deepPrintable(answer)));
       return answer;
     },
   };
@@ -50,6 +57,8 @@ function typed(input: In, io: Io, over: AbortSignal): Promise<boolean | null> {
       else finish(/^\s*y(es)?\s*$/i.test(line));
     });
     lines.on("close", () => finish(null));
+    // A terminal that was closed while it was read.
+    lines.on("error", () => finish(null));
     over.addEventListener("abort", onOver, { once: true });
     if (over.aborted) onOver();
   });

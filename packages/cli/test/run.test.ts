@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type EventOf, readEpisodeLog } from "@ale/core";
 import { approvalsOf } from "@ale/guard";
@@ -37,6 +38,15 @@ describe("ale run", () => {
     for (const raw of ["\u001b", "ENOENT", "ENOTDIR"]) expect(stderr).not.toContain(raw);
   });
 });
+
+/** Tells a process once more that its terminal is gone; false where it has ended. */
+function hungUp(pid: number): boolean {
+  try {
+    return process.kill(pid, "SIGHUP");
+  } catch {
+    return false;
+  }
+}
 
 const missing = whyNoLoop();
 
@@ -105,6 +115,38 @@ describe.skipIf(missing !== null)(
       expect(ran.every((event) => event.type === "tool.result" && event.guard === "refused")).toBe(true);
       expect(outcome.stderr).toContain("refused by policy");
     }, 120_000);
+
+    it.skipIf(!existsSync("/usr/bin/script"))(
+      "comes to its orderly end when its terminal is closed, however often that is told",
+      async () => {
+        const command = `'${process.execPath}' '${MAIN}' run --task games/heldout/3 --ask bash --approve-within 600`;
+        const terminal = spawn("/usr/bin/script", ["-qec", command, "/dev/null"], {
+          env: { ...process.env, ALE_HOME: home, NO_COLOR: "1" },
+          stdio: ["pipe", "pipe", "ignore"],
+        });
+        let shown = "";
+        terminal.stdout.on("data", (part: Buffer) => {
+          shown += part.toString();
+        });
+        await vi.waitFor(() => expect(shown).toContain("y/N"), { timeout: 60_000 });
+        expect(shown.match(/ap_[a-z0-9]+/g)).toHaveLength(1);
+        const { id, episode } = approvalsOf(home).pending()[0]!;
+        const asked = JSON.parse(readFileSync(join(home, "approvals", `${id}.json`), "utf8"));
+        const { pid } = asked.owner as { pid: number };
+        // The kernel hangs up when nobody has the other side of the terminal any more; its shell does too.
+        terminal.kill("SIGKILL");
+        await vi.waitFor(() => expect(hungUp(pid)).toBe(false), { timeout: 60_000, interval: 5 });
+        const { events } = await readEpisodeLog(join(home, "runs/run/episodes", `${episode}.jsonl`));
+        expect(events.slice(-2)).toMatchObject([
+          { type: "episode.end", termination: "cancelled" },
+          { type: "episode.seal" },
+        ]);
+        const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+        const left = mounts.filter((line) => line.includes(`${home}/`) && !line.includes("/rock/sandboxes "));
+        expect(left).toEqual([]);
+      },
+      120_000,
+    );
 
     it.each([
       ["SIGINT", EXIT.interrupted, "its episode was cancelled"],

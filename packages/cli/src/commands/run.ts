@@ -9,6 +9,7 @@ import { defineUsage, parseArguments, usageError, wholeNumber } from "../args.ts
 import type { Action } from "../command.ts";
 import { reportFailure } from "../errors.ts";
 import { EXIT } from "../exit-codes.ts";
+import { type HeldLines, heldLines } from "../held-lines.ts";
 import type { Io } from "../io.ts";
 import { MODEL_OPTIONS, modelSource } from "../model-source.ts";
 import {
@@ -125,7 +126,8 @@ export const run: Action = {
       io.note(
         "--approve-within: only what rules ask approval for will wait; --ask bash makes every call of bash wait",
       );
-    const watch = watchOf(values, io);
+    const lines = heldLines((line) => io.print(line));
+    const watch = watchOf(values, io, lines);
     const source = modelSource(io.home, values);
     const directory = runDirectory(io.home, "run");
     using _swept = removedIfEmpty(directory);
@@ -156,7 +158,7 @@ export const run: Action = {
           seed: wholeNumber("--seed", values.seed) ?? 1,
         },
         watch,
-        onEvent: follower(io),
+        onEvent: follower(io, lines, isAskedHere(watch, io)),
       },
       signal,
     );
@@ -187,12 +189,17 @@ function environmentFault({ episode, faults, verdict, termination }: Trajectory)
 
 const OBSERVATION_LINES = 20;
 
+/** Whether question and answer stand on the terminal on which the episode is followed, and need not be told a second time. */
+const isAskedHere = ({ approver }: Watch, io: Io): boolean =>
+  io.terminal !== undefined && io.columns !== undefined && approver !== denyAll;
+
 /** Prints an episode while it happens. */
-function follower(io: Io): (event: Event) => void {
+function follower(io: Io, lines: HeldLines, withoutApprovals: boolean): (event: Event) => void {
   const began = performance.now();
   const options = { width: Math.min(io.width, 110), paint: io.paint, maxLines: OBSERVATION_LINES };
   return (event) => {
-    for (const line of renderLive(event, performance.now() - began, options)) io.print(line);
+    if (withoutApprovals && (event.type === "approval.request" || event.type === "approval.answer")) return;
+    for (const line of renderLive(event, performance.now() - began, options)) lines.print(line);
   };
 }
 
@@ -203,20 +210,20 @@ interface WatchOptions {
 }
 
 /** Everything, with the user's own rules; who is asked depends on who is there. */
-function watchOf(values: WatchOptions, io: Io): Watch {
+function watchOf(values: WatchOptions, io: Io, lines: HeldLines): Watch {
   return {
     ...watchEverything(),
     rules: rulesWith(values.rules ?? []),
     askFor: toolsToAsk(values),
-    approver: approverOf(values, io),
+    approver: approverOf(values, io, lines),
   };
 }
 
 const ON_TERMINAL_S = 600;
 
-function approverOf(values: WatchOptions, io: Io): Approver {
+function approverOf(values: WatchOptions, io: Io, lines: HeldLines): Approver {
   const seconds = approveWithin(values) ?? (io.terminal === undefined ? 0 : ON_TERMINAL_S);
   if (seconds === 0) return denyAll;
   const store = approvalsOf(io.home, seconds * 1_000);
-  return io.terminal === undefined ? store : terminalApprover(store, io, io.terminal);
+  return io.terminal === undefined ? store : terminalApprover(store, io, io.terminal, lines);
 }
