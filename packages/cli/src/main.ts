@@ -27,7 +27,8 @@ function end(exitCode: number): void {
   if (controller.signal.aborted) return;
   controller.abort(exitCode);
   // Most are over before anybody could wonder.
-  setTimeout(() => process.stderr.write("\nstopping (once more to force)\n"), 300).unref();
+  if (exitCode !== EXIT.ok)
+    setTimeout(() => process.stderr.write("\nstopping (once more to force)\n"), 300).unref();
 }
 process.on("SIGINT", () => stop(EXIT.interrupted));
 process.on("SIGTERM", () => stop(EXIT.terminated));

@@ -30,8 +30,9 @@ export const list: Action = {
         const left = `${Math.round(leftMs / 1000)} s`;
         return [id, left, rule, `${episode} chunk ${chunk}`, firstLine(what)];
       });
-      const columns = ["id", "left", "rule", "episode", "what"].map((title) => ({ title }));
-      const [head = "", ...body] = table(columns, rows);
+      const titles = ["left", "rule", "episode", "what"].map((title) => ({ title }));
+      const columns = [{ title: "id", whole: true as const }, ...titles];
+      const [head = "", ...body] = table(columns, rows, io.columns);
       io.print(io.paint("dim", head));
       for (const line of body) io.print(line);
       io.print(io.paint("dim", "ale guard approve ID, or: ale guard deny ID"));

@@ -39,14 +39,14 @@ export const list: Action = {
     ]);
     const right = { align: "right" as const };
     const columns = [
-      { title: "evidence" },
+      { title: "evidence", whole: true as const },
       { title: "rule" },
       { title: "age", ...right },
       { title: "files" },
       { title: "disk", ...right },
       { title: "frozen" },
     ];
-    const [head = "", ...body] = table(columns, rows);
+    const [head = "", ...body] = table(columns, rows, io.columns);
     if (rows.length === 0)
       io.print(all.length === 0 ? "no evidence" : `no evidence is kept any more; ${all.length} with --all`);
     else for (const line of [io.paint("dim", head), ...body]) io.print(line);

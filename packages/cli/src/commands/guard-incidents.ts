@@ -7,7 +7,8 @@ import { type IncidentList, listIncidents } from "../incidents.ts";
 import type { Io } from "../io.ts";
 import { deepPrintable, printable } from "../printable.ts";
 import { severityPaint } from "../show-incident.ts";
-import { table, visibleLength } from "../table.ts";
+import { table } from "../table.ts";
+import { wrapped } from "../text.ts";
 import { unsoundEpisodes } from "../unsound.ts";
 
 /** `ale guard incidents`: what was attempted, the newest first. */
@@ -102,17 +103,17 @@ function printList({ incidents, episodes }: IncidentList, count: number, io: Io)
     `${tail(episode)}:${chunk}`,
     what ?? "",
   ]);
-  const columns = ["incident", "when (UTC)", "severity", "rule", "episode", "what"].map((title) => ({
-    title,
-  }));
-  const [head = "", ...body] = table(columns, rows);
+  const titles = ["when (UTC)", "severity", "rule", "episode", "what"].map((title) => ({ title }));
+  const columns = [{ title: "incident", whole: true as const }, ...titles];
+  const [head = "", ...body] = table(columns, rows, io.columns);
   io.print(io.paint("dim", head));
-  for (const line of body) io.print(clip(line, Math.max(io.width, 60)));
+  for (const line of body) io.print(line);
   const hidden = incidents.length - count;
   io.print("");
-  io.print(
-    `${incidents.length} incidents in ${episodes} episodes${hidden > 0 ? `, ${hidden} more with --limit 0` : ""}; follow one: ale guard show ${shown[0]!.id}`,
-  );
+  const more = hidden > 0 ? `, ${hidden} more with --limit 0` : "";
+  const total = `${incidents.length} incidents in ${episodes} episodes${more}`;
+  for (const line of wrapped(`${total}; follow one: ale guard show ${shown[0]!.id}`, io.columns ?? Infinity))
+    io.print(line);
 }
 
 function printAdrift(lines: readonly OutsideAlarmLine[], io: Io): void {
@@ -133,10 +134,3 @@ function printAdrift(lines: readonly OutsideAlarmLine[], io: Io): void {
 const tail = (episode: string): string => (episode.length <= 12 ? episode : `…${episode.slice(-8)}`);
 
 const clock = (ms: number): string => new Date(ms).toISOString().slice(0, 19).replace("T", " ");
-
-/** Cuts what would not fit; a colour that is open is closed. */
-function clip(line: string, width: number): string {
-  if (visibleLength(line) <= width) return line;
-  // Colours stand only before the last column, so that cutting at the end meets none.
-  return `${line.slice(0, line.length - (visibleLength(line) - width) - 1)}…`;
-}
