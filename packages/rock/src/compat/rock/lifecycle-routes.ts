@@ -198,7 +198,10 @@ function endRoutes(app: App, context: RockContext): void {
     },
   );
   const restart = async (tenant: string, id: string, request: FastifyRequest): Promise<unknown> => {
-    recordOf(context, tenant, id);
+    const { state } = recordOf(context, tenant, id);
+    // Of the native API that is no error; ROCK's clients expect one.
+    if (state === "running" || state === "pending")
+      throw badRequest(`Sandbox ${id} cannot be restarted: current state is '${state}', stop it first`);
     return started(await service.restart(tenant, id), request);
   };
   route(
