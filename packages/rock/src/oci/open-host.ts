@@ -6,7 +6,6 @@ import { AleError } from "@ale/core";
 import { salvage } from "../evidence/salvage.ts";
 import { ReadWatch } from "../files/read-watch.ts";
 import { type CgroupHost, missingControllers, probeCgroups } from "../host/cgroup.ts";
-import { weighSandboxes } from "../host/group-weight.ts";
 import { IdRanges } from "../host/id-ranges.ts";
 import { mountsUnder, removeTreeAside } from "../host/mounts.ts";
 import { unmount } from "../host/native.ts";
@@ -59,7 +58,6 @@ export async function openHost(home: string, options: OciDriverOptions): Promise
   const perl = requireTool("perl", "tool-missing", "perl-base");
   const cgroups = probeCgroups();
   const groups = missingControllers(cgroups).length === 0;
-  if (groups) weighSandboxes();
   await reapDead(home, cgroups);
   const releases: (() => void | Promise<void>)[] = [];
   const release = async (): Promise<void> => {
