@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { probeCgroups, processesOf } from "../src/host/cgroup.ts";
 import { mountsUnder } from "../src/host/mounts.ts";
-import { mount, unmount } from "../src/host/native.ts";
+import { MS_BIND, MS_RDONLY, MS_REMOUNT, mount, unmount } from "../src/host/native.ts";
 import { inspectHost, isDurable, openOciDriver } from "../src/index.ts";
 import { freshHome, obstacle, spec, suite, traces, until } from "./support.ts";
 
@@ -179,6 +179,23 @@ describe.skipIf(obstacle)(suite("after the crash of a durable driver"), () => {
     }
     expect(traces(home.path, ids).filter((line) => !line.includes("durable-server"))).toEqual([]);
     expect(inspectHost(home.path).orphans).toEqual([]);
+  });
+
+  test("between the sealing of a layer and the snapshot that it was for", async () => {
+    using home = await freshHome();
+    await using driver = open(home.path);
+    const box = await driver.create(spec());
+    await box.shell.run("echo kept > kept");
+    await driver.stop(box.id);
+    const layers = join(home.path, "rock/durable-server/.layers");
+    const [layer] = readdirSync(layers);
+    const flags = MS_REMOUNT | MS_BIND | MS_RDONLY;
+    mount({ type: null, source: null, target: join(layers, layer!), flags });
+    const again = await driver.resume(box.id);
+    expect((await again.exec({ argv: ["sh", "-c", "cat kept; echo more > more; cat more"] })).stdout).toBe(
+      "kept\nmore\n",
+    );
+    await again.destroy();
   });
 
   // Three owners, each with two sandboxes and whatever snapshots it came to, all of which are begun again: half a minute where many others work.

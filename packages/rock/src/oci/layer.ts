@@ -112,7 +112,16 @@ function clearLayer(place: LayerPlace): void {
 /** Nothing changes it from now on. No process may use it; that the kernel has forgotten its last overlay is not needed. */
 export function sealLayer(place: LayerPlace): void {
   clearLayer(place);
-  const flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV;
+  remount(place, MS_RDONLY);
+}
+
+/** Takes back a seal that a crash left of a snapshot which nobody knows of. */
+export function unsealLayer(place: LayerPlace): void {
+  if (isMountPoint(place.directory)) remount(place, 0);
+}
+
+function remount(place: LayerPlace, more: number): void {
+  const flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | more;
   mount({ type: null, source: null, target: place.directory, flags });
 }
 

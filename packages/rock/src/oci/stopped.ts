@@ -6,7 +6,7 @@ import type { SandboxSpec } from "../port/sandbox.ts";
 import { type Owner, RunningContainer } from "./container.ts";
 import type { Host } from "./container-host.ts";
 import { isAnothers } from "./group-owner.ts";
-import { makeLayer } from "./layer.ts";
+import { makeLayer, unsealLayer } from "./layer.ts";
 import { removeGroups } from "./remains.ts";
 import type { ShellState } from "./shell-state.ts";
 import {
@@ -60,7 +60,10 @@ const clearGroups = async (host: Host, id: string): Promise<boolean> =>
 
 /** A crash in the middle of a snapshot leaves a sandbox with a writable layer that is a snapshot's by now. */
 async function aboveSealed(host: Host, state: SandboxState): Promise<SandboxState> {
-  if (!host.layers.isHeldBeside(state.id, state.layer)) return state;
+  if (!host.layers.isHeldBeside(state.id, state.layer)) {
+    unsealLayer(host.layers.at(state.layer));
+    return state;
+  }
   const fresh = host.layers.fresh();
   const next = { ...state, layer: fresh.id, lower: [state.layer, ...state.lower] };
   host.layers.hold(state.id, [next.layer, ...next.lower]);
