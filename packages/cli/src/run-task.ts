@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { makeTask, type Task } from "@ale/bench";
@@ -65,6 +66,7 @@ const UNREADABLE: Readonly<Record<string, string>> = {
 
 function filesBelow(folder: string): SandboxFile[] {
   const files: SandboxFile[] = [];
+  const binary: string[] = [];
   let bytes = 0;
   const visit = (directory: string): void => {
     for (const entry of readdirSync(directory, { withFileTypes: true })) {
@@ -77,6 +79,7 @@ function filesBelow(folder: string): SandboxFile[] {
         throw new AleError("files-too-large", `${folder} holds more than ${MAX_FILES_BYTES / 2 ** 20} MiB`, {
           next: "name a folder with only what the task needs: --files DIR",
         });
+      if (!isUtf8(content)) binary.push(path);
       files.push({
         path: `/work/${relative(folder, path)}`,
         content: content.toString("utf8"),
@@ -94,5 +97,10 @@ function filesBelow(folder: string): SandboxFile[] {
     if (why === undefined) throw cause;
     throw usageError(`--files: ${path} ${why}`, "name a folder that you can read: --files DIR");
   }
+  if (binary[0] !== undefined)
+    throw usageError(
+      `--files: ${binary[0]} is no UTF-8 text, and would arrive as something else`,
+      "leave it out, or bring it in another way: an image of your own, or --install",
+    );
   return files;
 }

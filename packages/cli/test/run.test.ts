@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EventOf, readEpisodeLog } from "@ale/core";
 import { approvalsOf } from "@ale/guard";
@@ -8,6 +9,10 @@ import { EXIT } from "../src/exit-codes.ts";
 import { ale, type Outcome, removeHome, temporaryHome, whyNoLoop, workingHome } from "./support.ts";
 
 const MAIN = join(import.meta.dirname, "../src/main.ts");
+
+const BINARY = mkdtempSync(join(tmpdir(), "ale-binary-"));
+writeFileSync(join(BINARY, "picture.png"), Buffer.from([0x89, 0x50, 0x4e, 0x47, 0xff, 0xfe]));
+afterAll(() => rmSync(BINARY, { recursive: true }));
 
 describe("ale run", () => {
   it.each([
@@ -28,6 +33,7 @@ describe("ale run", () => {
       ["do it", "--files", join(import.meta.dirname, "../../../node_modules/.bin/..")],
       "holds more than 4 MiB",
     ],
+    [["do it", "--files", BINARY], "picture.png is no UTF-8 text"],
     [["--task", "vault/heldout/7/8"], "is more than a task"],
     [["do it", "--json=yes"], "--json takes no value"],
     [["do it", "--install", "true", "--install-allow", "https://pypi.org"], "--install-allow: "],

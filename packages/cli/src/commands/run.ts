@@ -38,7 +38,7 @@ const usage = defineUsage({
     files: {
       type: "string",
       value: "DIR",
-      help: "with an instruction: put a copy of this folder into the sandbox",
+      help: "with an instruction: put a copy of this folder's text files into the sandbox; links are left out",
     },
     seed: { type: "string", value: "N", help: "seed of the sampling (default 1)" },
     ...NETWORK_OPTIONS,
