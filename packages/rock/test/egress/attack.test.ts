@@ -351,6 +351,8 @@ describe.skipIf(networkObstacle)(networkSuite("an attacker in a sandbox"), () =>
       };
       ask(theirs, () => ask(ours));`;
     await inside(script, own, other.address);
+    // The other's would have come before it.
+    await until("our own question is told", () => records.length > 0);
     expect(new Set(records.map(({ sandbox }) => sandbox))).toEqual(new Set([box.id]));
   });
 
