@@ -229,6 +229,7 @@ describe.skipIf(networkObstacle)(networkSuite("an attacker in a sandbox"), () =>
         socket.on("error", () => process.exit());`;
       await inside(script, await lookup("files.test"));
       expect(outside()).not.toContain("evil.test");
+      await until("it is told", () => rules().length > 0);
       expect(rules()).toEqual(["fronting"]);
     }, 30_000);
   });
@@ -240,6 +241,7 @@ describe.skipIf(networkObstacle)(networkSuite("an attacker in a sandbox"), () =>
       await say(80, [get(name)], name);
       expect(resolved).toEqual([name]);
       expect(dialled).toEqual([]);
+      await until("it is told", () => rules().length > 0);
       expect(rules()).toEqual([label === "metadata" || label === "wire" ? "metadata" : "private"]);
     },
   );
@@ -262,6 +264,7 @@ describe.skipIf(networkObstacle)(networkSuite("an attacker in a sandbox"), () =>
     const script = `exec 3<>/dev/tcp/${to()}/${port}; printf 'GET / HTTP/1.1\\r\\nHost: other.test\\r\\n\\r\\n' >&3; cat <&3`;
     await box.exec({ argv: ["bash", "-c", script], timeoutMs: 15_000 });
     expect(dialled).toEqual([]);
+    await until("it is told", () => rules().length > 0);
     expect(rules()).toEqual([rule]);
   });
 
@@ -282,6 +285,7 @@ describe.skipIf(networkObstacle)(networkSuite("an attacker in a sandbox"), () =>
     expect(Number(answered)).toBe(code);
     expect(Number(count)).toBe(type === 1 ? 1 : 0);
     expect(resolved).toEqual([]);
+    await until("it is told", () => records.some(({ kind }) => kind === "dns.query"));
     expect(records.filter(({ kind }) => kind === "dns.query")).toHaveLength(1);
   });
 
