@@ -1,7 +1,7 @@
 import { AleError } from "@ale/core";
 import type { FastifyRequest } from "fastify";
 import type { App } from "../../server/app.ts";
-import type { SandboxRecord } from "../../server/record.ts";
+import { isLive, type SandboxRecord } from "../../server/record.ts";
 import { imageFor } from "./commit.ts";
 import type { RockContext } from "./context.ts";
 import { badRequest, CODES } from "./envelope.ts";
@@ -174,9 +174,9 @@ function endRoutes(app: App, context: RockContext): void {
     context,
     { ...common, path: "/stop", failure: "stop sandbox failed" },
     async ({ input, tenant }) => {
-      const { state, deleteAfterStopMs } = recordOf(context, tenant, input.sandbox_id);
-      if (state === "running" || state === "pending")
-        if (deleteAfterStopMs === 0) await service.delete(tenant, input.sandbox_id);
+      const record = recordOf(context, tenant, input.sandbox_id);
+      if (isLive(record))
+        if (record.deleteAfterStopMs === 0) await service.delete(tenant, input.sandbox_id);
         else await service.stop(tenant, input.sandbox_id);
       return `${input.sandbox_id} stopped`;
     },
@@ -189,7 +189,7 @@ function endRoutes(app: App, context: RockContext): void {
       const id = input.sandbox_id;
       const known = service.list(tenant, { states: ["pending", "running", "stopped", "failed"] });
       const record = known.find((each) => each.id === id);
-      if (record?.state === "running" || record?.state === "pending")
+      if (record !== undefined && isLive(record))
         throw badRequest(
           `Sandbox ${id} cannot be deleted: current state is '${record.state}', stop it first`,
         );
@@ -198,10 +198,12 @@ function endRoutes(app: App, context: RockContext): void {
     },
   );
   const restart = async (tenant: string, id: string, request: FastifyRequest): Promise<unknown> => {
-    const { state } = recordOf(context, tenant, id);
+    const record = recordOf(context, tenant, id);
     // Of the native API that is no error; ROCK's clients expect one.
-    if (state === "running" || state === "pending")
-      throw badRequest(`Sandbox ${id} cannot be restarted: current state is '${state}', stop it first`);
+    if (isLive(record))
+      throw badRequest(
+        `Sandbox ${id} cannot be restarted: current state is '${record.state}', stop it first`,
+      );
     return started(await service.restart(tenant, id), request);
   };
   route(
